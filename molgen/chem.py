@@ -123,6 +123,34 @@ def atom_labels(mol: Chem.Mol) -> dict[str, NDArray[np.int64]]:
     return {"hybridisation": table[:, 0], "ring": table[:, 1], "aromatic": table[:, 2]}
 
 
+def aromatic_bond_flags(
+    atomic_number: ArrayLike, charge: ArrayLike, bond_atoms: ArrayLike, bond_order: ArrayLike
+) -> NDArray[np.bool_]:
+    """Which bonds RDKit marks as aromatic, in the order given.
+
+    Args:
+        atomic_number: [N] ints.
+        charge: formal charges in e, [N] ints.
+        bond_atoms: the two atoms of each bond, [B, 2] ints.
+        bond_order: kekulised orders 1 to 3, [B] ints.
+
+    Returns:
+        [B] bool.
+
+    Raises:
+        DataError: RDKit refuses the molecule.
+    """
+    ends, orders = np.asarray(bond_atoms, dtype=np.int64), np.asarray(bond_order, dtype=np.int64)
+    n = len(np.asarray(atomic_number))
+    square = np.zeros((n, n), dtype=np.int64)
+    square[ends[:, 0], ends[:, 1]] = square[ends[:, 1], ends[:, 0]] = orders
+    mol = sanitised(mol_from_arrays(atomic_number, charge, square, np.zeros((n, 3))))
+    if mol is None:
+        raise DataError("expected a molecule that sanitises")
+    bonds = [mol.GetBondBetweenAtoms(i, j) for i, j in ends.tolist()]
+    return np.array([bond.GetIsAromatic() for bond in bonds], dtype=bool)
+
+
 def sanitised(mol: Chem.Mol) -> Chem.Mol | None:
     """A sanitised copy, or None where RDKit refuses the molecule; `mol` is not changed."""
     copy = Chem.Mol(mol)

@@ -4,8 +4,9 @@ Ramakrishnan, Dral, Rupp, von Lilienfeld, Scientific Data 1, 140022 (2014): mole
 C, N, O, F atoms, geometries and properties at B3LYP/6-31G(2df,p). The package leaves out the 3,054
 molecules that the authors call uncharacterised, so 130,831 remain.
 
-The source has one SMILES column, the one of the relaxed geometry. A molecule is kept when the bonds
-perceived from its geometry give the same canonical SMILES (hydrogens implicit, no stereo marks).
+The package has one of QM9's two SMILES columns, without stereo marks, and does not say which. A
+molecule is kept when the bonds perceived from its geometry give the same canonical SMILES
+(hydrogens implicit, no stereo marks).
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ from molgen.datasets.qm9_rows import (
 from molgen.datasets.table import HYBRIDISATIONS, SPLITS, MoleculeTable
 
 VERSION = 1
-N_MOLECULES = 130_831
 SHA256 = {
     "qm9_part1.csv": "19f0a5d595462d52cd82eef3370f3e9eb55a1f52cb14985657200349568deff3",
     "qm9_part2.csv": "2bca113fdc0b28a13563c80ed9b240e934f3da6c64c64fe74ddb4f0f36036e61",
     "qm9_part3.csv": "9c5efb5733d2af149db8d95d36ff198b4ffed12d9f7b344220a1e5877d5c6a43",
 }
+SOURCE = "QM9 (doi:10.1038/sdata.2014.22), csv files of qm9pack 1.0.3"
+LICENCE = "qm9pack: MIT; original data: terms at doi:10.6084/m9.figshare.c.978904.v5, please cite"
 _CHUNK = 512
 
 
@@ -202,8 +204,8 @@ def _card(
     return {
         "name": "qm9",
         "version": VERSION,
-        "source": "QM9 (doi:10.1038/sdata.2014.22), csv files of qm9pack 1.0.3",
-        "licence": "data CC0 1.0; package MIT",
+        "source": SOURCE,
+        "licence": LICENCE,
         "sha256": hashes,
         "perception": "rdDetermineBonds, useVdw=True, covFactor=1.15, charge 0; rdkit "
         + rdkit.__version__,
