@@ -1,0 +1,21 @@
+"""The error tree: every error a user can cause says in one line what was expected and what came."""
+
+
+class DesignloomError(Exception):
+    """Base of all errors that a user can cause and mend."""
+
+
+class ConfigError(DesignloomError, ValueError):
+    """An option or argument is outside what is allowed."""
+
+
+class ModelFileError(DesignloomError):
+    """A model is unknown, or its files are missing, broken or of another kind."""
+
+
+class DataError(DesignloomError, ValueError):
+    """An input file or a record in it cannot be used."""
+
+
+class OutputError(DesignloomError):
+    """An output cannot be written, or would be overwritten without being told to."""

@@ -1,0 +1,144 @@
+"""The training loss: one function for every domain."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from diffcore import random
+from diffcore.coupling import align_noise
+from diffcore.denoisers import PREVIOUS, Context, Denoiser
+from diffcore.domains import Points
+from diffcore.errors import ConfigError
+from diffcore.processes import Gaussian, Process
+from diffcore.schedules import log_snr
+from diffcore.state import State, Times
+
+SMALLEST_TIME = 1e-3
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised.
+
+    Attributes:
+        weights: factor of each field's loss.
+        weighting: ``uniform``; ``clipped_snr`` (SNR clipped to ``bounds``; EQGAT-diff); ``min_snr`` (min(SNR, upper
+            bound); Hang et al. 2023). Weights multiply the loss of x0.
+        bounds: lower and upper bound of the weight.
+        noise_loss: take continuous losses in the noise, |eps - eps_hat|^2 = SNR |x0 - x0_hat|^2; goes with
+            ``uniform``.
+        self_condition: share of batches trained with the network's own last prediction as input.
+        independent: share of rows in which every field has its own time (a third of them clean): clamped fields.
+        align: pair the noise of `Points` fields with the data by permutation and rotation.
+        distort: standard deviation of extra noise put on half of the continuous inputs at times below
+            ``distort_below``: inputs as imperfect as the sampler's own (FlowMol3).
+        distort_below: see ``distort``.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    weighting: str = "clipped_snr"
+    bounds: tuple[float, float] = (0.05, 1.5)
+    noise_loss: bool = False
+    self_condition: float = 0.5
+    independent: float = 0.1
+    align: bool = True
+    distort: float = 0.0
+    distort_below: float = 0.5
+
+
+def time_weight(objective: Objective, process: Process, t: Tensor) -> Tensor:
+    """Weight [B] of a field's loss at times t [B].
+
+    Raises:
+        ConfigError: an unknown weighting.
+    """
+    low, high = objective.bounds
+    snr = log_snr(process.schedule, t.clamp_min(SMALLEST_TIME)).exp()
+    if objective.weighting == "uniform":
+        weight = torch.ones_like(t)
+    elif objective.weighting == "clipped_snr":
+        weight = snr.clamp(low, high)
+    elif objective.weighting == "min_snr":
+        weight = snr.clamp_max(high)
+    else:
+        known = "uniform, clipped_snr, min_snr"
+        raise ConfigError(f"unknown weighting {objective.weighting!r}; known: {known}")
+    if objective.noise_loss and isinstance(process, Gaussian):
+        weight = weight * snr
+    return weight
+
+
+def draw_times(names: list[str], rows: int, objective: Objective, rng: torch.Generator) -> dict[str, Tensor]:
+    """Times [rows] per field: stratified over the batch and shared, or independent in some rows."""
+    device = rng.device
+    u = torch.rand((rows, 2 + 2 * len(names)), generator=rng, device=device)
+    spread = (torch.arange(rows, device=device) + u[:, 0]) / rows
+    shared = spread[torch.randperm(rows, generator=rng, device=device)]
+    own = u[:, 1] < objective.independent
+    times = {}
+    for k, name in enumerate(names):
+        single = torch.where(u[:, 3 + 2 * k] < 1 / 3, torch.zeros_like(shared), u[:, 2 + 2 * k])
+        times[name] = torch.where(own, single, shared.clamp_min(SMALLEST_TIME))
+    return times
+
+
+def corrupt(
+    clean: State, times: Times, processes: Mapping[str, Process], objective: Objective, rng: torch.Generator
+) -> State:
+    """The noisy state: every field at its own time."""
+    noisy = {}
+    for name, process in processes.items():
+        x0, t = clean[name], times[name].to(clean.mask.device)
+        if objective.align and isinstance(process, Gaussian) and isinstance(process.domain, Points):
+            noise = process.domain.project(random.normal(rng, x0), clean.mask)
+            x = process.mix(x0, align_noise(noise, x0, clean.mask), t)
+        else:
+            x = process.forward(x0, t, clean.mask, rng)
+        if objective.distort and isinstance(process, Gaussian):
+            late = (t < objective.distort_below) & (torch.rand(t.shape, generator=rng, device=t.device) < 0.5)
+            extra = objective.distort * (late & (t > 0)).to(x.dtype).reshape(-1, *([1] * (x.dim() - 1)))
+            x = process.domain.project(x + extra * process.domain.tie(random.normal(rng, x)), clean.mask)
+        noisy[name] = x
+    return State(noisy, clean.mask)
+
+
+def denoising_loss(
+    denoiser: Denoiser,
+    processes: Mapping[str, Process],
+    clean: State,
+    objective: Objective,
+    rng: torch.Generator,
+    context: Context | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted loss of a clean batch, and each field's unweighted mean loss.
+
+    Args:
+        denoiser: ``(state, times, context) -> clean state``.
+        processes: one per field; fields of ``clean`` without a process are ignored.
+        clean: the data.
+        objective: weights and switches.
+        rng: one generator on the batch's device.
+        context: conditions.
+
+    Returns:
+        Scalar loss, and scalars by field name.
+    """
+    device = clean.mask.device
+    context = dict(context or {})
+    times = {n: t.to(device) for n, t in draw_times(list(processes), clean.rows, objective, rng).items()}
+    noisy = corrupt(clean, times, processes, objective, rng)
+    previous = None
+    if torch.rand((), generator=rng, device=device) < objective.self_condition:
+        with torch.no_grad():
+            previous = denoiser(noisy, times, {**context, PREVIOUS: None})
+    predicted = denoiser(noisy, times, {**context, PREVIOUS: previous})
+    total = torch.zeros((), device=device)
+    parts = {}
+    for name, process in processes.items():
+        loss = process.loss(predicted[name], clean[name], clean.mask)
+        weight = objective.weights.get(name, 1.0) * time_weight(objective, process, times[name])
+        total = total + (weight * loss).mean()
+        parts[name] = loss.detach().mean()
+    return total, parts

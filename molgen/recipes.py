@@ -1,0 +1,110 @@
+"""Named training recipes: plain values, no code of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from diffcore.errors import ConfigError
+from diffcore.objective import Objective
+from molgen.models.eqgat import PAPER, EqgatConfig
+from molgen.tasks.molecules import NODE_FEATURES, MoleculeTask
+
+if TYPE_CHECKING:
+    from molgen.datasets.table import MoleculeTable
+
+PAPER_WEIGHTS = {"pos": 3.0, "atom": 0.4, "charge": 1.0, "bond": 2.0}
+FEATURE_WEIGHTS = dict.fromkeys(NODE_FEATURES, 0.3)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train and how.
+
+    Attributes:
+        data: name of the data set.
+        network: size of the network.
+        options: further options of the `MoleculeTask` (schedule, chemistry, prior, predicts, features).
+        objective: the loss.
+        optimisation: options of `diffcore.training.Optimisation`.
+        batch: molecules a batch and process.
+    """
+
+    data: str
+    network: EqgatConfig
+    options: dict[str, Any] = field(default_factory=dict)
+    objective: Objective = field(default_factory=Objective)
+    optimisation: dict[str, Any] = field(default_factory=dict)
+    batch: int = 64
+
+
+RECIPES: dict[str, Recipe] = {
+    # the shipped weights: linear paths, aligned noise, small and wide in scalars, which are cheap
+    "qm9": Recipe(
+        data="qm9",
+        network=EqgatConfig(layers=6, scalars=256, vectors=16, pairs=32, hidden=64, heads=16),
+        objective=Objective(
+            weights={"pos": 6.0, "atom": 0.4, "charge": 1.0, "bond": 2.0}, bounds=(0.2, 1.5), align=True
+        ),
+        optimisation={"lr": 1.5e-3},
+    ),
+    # the paper: Le et al. 2024, size, schedules, weights and optimiser of the QM9 model
+    "qm9-paper": Recipe(
+        data="qm9",
+        network=PAPER,
+        options={"schedule": "adaptive_cosine", "features": ("hybridisation", "ring", "aromatic")},
+        objective=Objective(weights=PAPER_WEIGHTS | FEATURE_WEIGHTS, align=False, self_condition=0.0),
+        optimisation={"lr": 2e-4, "ema": 0.9999, "clip": 10.0, "weight_decay": 1e-12},
+        batch=128,
+    ),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """Look a recipe up.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def task_for(one: Recipe, table: MoleculeTable) -> MoleculeTask:
+    """The recipe's task with elements, charges, marginals, sizes and scale of the training split."""
+    import torch
+
+    train = table.select(table.split_indices("train"))
+    elements, atom_counts = train.atomic_number.unique(return_counts=True)
+    charges, charge_counts = train.charge.unique(return_counts=True)
+    sizes, size_counts = train.n_atoms.unique(return_counts=True)
+    n = train.n_atoms.double()
+    orders = torch.bincount(train.bond_order.long(), minlength=4).double()
+    orders[0] = (n * (n - 1) / 2).sum() - orders[1:].sum()
+    marginals = {
+        "atom": _shares(atom_counts),
+        "charge": _shares(charge_counts),
+        "bond": _shares(orders),
+    }
+    for name in one.options.get("features", ()):
+        marginals[name] = _shares(torch.bincount(getattr(train, name).long(), minlength=NODE_FEATURES[name]))
+    owner = torch.repeat_interleave(torch.arange(len(train)), train.n_atoms.long())
+    sums = torch.zeros(len(train), 3, dtype=torch.float64).index_add_(0, owner, train.pos.double())
+    centred = train.pos.double() - (sums / n.unsqueeze(1))[owner]
+    return MoleculeTask(
+        elements=tuple(elements.tolist()),
+        charges=tuple(charges.tolist()),
+        marginals=marginals,
+        sizes=dict(zip(sizes.tolist(), size_counts.tolist(), strict=True)),
+        scale=round(float(centred.std()), 4),
+        network=one.network,
+        **one.options,
+    )
+
+
+def _shares(counts: object) -> tuple[float, ...]:
+    import torch
+
+    values = torch.as_tensor(counts).double()
+    return tuple(round(float(v), 8) for v in values / values.sum())

@@ -1,0 +1,1 @@
+"""Shipped model files: *.safetensors with a JSON card each."""

@@ -1,0 +1,185 @@
+"""Training from the command line: a recipe, a time budget, a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcore.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from diffcore.denoisers import Denoiser
+    from molgen.tasks.molecules import MoleculeTask
+
+
+def seconds(text: str) -> float:
+    """Seconds of ``HH:MM:SS`` or ``DD:HH:MM:SS``.
+
+    Raises:
+        ConfigError: another form, or no time at all.
+    """
+    if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", text):
+        raise ConfigError(f"expected a time as HH:MM:SS, got {text!r}")
+    total = 0.0
+    for part, unit in zip(reversed(text.split(":")), (1, 60, 3600, 86400), strict=False):
+        total += int(part) * unit
+    if total <= 0:
+        raise ConfigError(f"expected a time above zero, got {text!r}")
+    return total
+
+
+def train_molecules(
+    recipe: str = "qm9",
+    max_time: str = "00:30:00",
+    out: str = "runs/molecules",
+    resume: bool = False,
+    data: str | None = None,
+    accelerator: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    threads: int = 0,
+    seed: int = 0,
+    precision: str = "32-true",
+    curve_every: float = 300.0,
+    probe: int = 100,
+) -> Path:
+    """Train a molecule generator and write its weights, card and learning curve.
+
+    Args:
+        recipe: name of a recipe.
+        max_time: time budget of this run, HH:MM:SS.
+        out: folder of the checkpoint, the curve and the weights.
+        resume: continue from the folder's checkpoint.
+        data: converted data file; by default the recipe's data set from the cache.
+        accelerator: cpu, gpu or auto.
+        devices: processes or devices a node.
+        nodes: number of nodes.
+        threads: threads a process, 0 for torch's own choice.
+        seed: of weights, order and noise.
+        precision: 32-true or bf16-mixed.
+        curve_every: seconds between points of the learning curve.
+        probe: molecules generated and scored for every point of the curve (0: losses only).
+
+    Returns:
+        Path of the weights file.
+    """
+    import torch
+
+    from diffcore import random, training
+    from molgen.datasets.table import MoleculeTable
+    from molgen.recipes import recipe as find
+    from molgen.recipes import task_for
+    from molgen.tasks.batches import SizeBatches
+    from molgen.tasks.molecules import MoleculeDenoiser
+    from molgen.weights.files import write_model
+
+    chosen, budget = find(recipe), training.Budget(seconds(max_time))
+    folder = Path(out)
+    if (folder / "last.ckpt").exists() and not resume:
+        raise OutputError(f"{folder} holds a training run already; give --resume to go on or another --out")
+    if threads:
+        torch.set_num_threads(threads)
+    table = MoleculeTable.load(data) if data else _dataset(chosen.data)
+    task = task_for(chosen, table)
+    processes = task.processes()
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(random.generator(seed).get_state())
+        network = task.build()
+    module = training.Diffusion(
+        network,
+        lambda net: MoleculeDenoiser(net, processes, task.predicts),
+        processes,
+        chosen.objective,
+        training.Optimisation(**chosen.optimisation, seed=seed),
+        budget,
+    )
+    batches = SizeBatches(
+        table, table.split_indices("train"), task, chosen.batch, seed,
+        rank_of(devices, nodes), devices * nodes, start=lambda: module.global_step,
+    )
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=lambda state: state)
+    run = training.Run(folder, budget.seconds, resume, accelerator, devices, nodes, precision, curve_every=curve_every)
+    training.fit(module, loader, run, _probe(task, probe, seed))
+    card = {
+        "kind": "molecules",
+        "name": recipe,
+        "data": {k: table.card.get(k) for k in ("name", "source", "licence", "counts")},
+        "recipe": {"name": recipe, "batch": chosen.batch, **training.describe(chosen.objective, module.optimisation)},
+        "seed": seed,
+        "trained": {"minutes": round(budget.elapsed / 60, 1), "steps": module.global_step, **hardware(run)},
+        "task": task.to_json(),
+    }
+    path = write_model(folder / f"{recipe}.safetensors", module.averaged.state_dict(), card)
+    plot_curve(folder / "curve.csv", folder / "curve.png")
+    return path
+
+
+def rank_of(devices: int, nodes: int) -> int:
+    """This process's rank before Lightning has set up (from the launcher's environment)."""
+    import os
+
+    if devices * nodes == 1:
+        return 0
+    node = int(os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", 0)))
+    return int(os.environ.get("RANK", node * devices + int(os.environ.get("LOCAL_RANK", 0))))
+
+
+def hardware(run: Any) -> dict[str, Any]:
+    """What the run used, for the card."""
+    import platform
+
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
+    return {"device": device, "devices": run.devices * run.nodes, "threads": torch.get_num_threads()}
+
+
+def _dataset(name: str) -> Any:
+    from molgen.datasets import qm9
+
+    if name != "qm9":
+        raise ConfigError(f"unknown data set {name!r}; known: qm9")
+    return qm9.load()
+
+
+def _probe(task: MoleculeTask, number: int, seed: int) -> Callable[[Denoiser], dict[str, float]] | None:
+    """Validity of a few molecules for the learning curve, where rdkit is installed."""
+    from importlib.util import find_spec
+
+    if not number or find_spec("rdkit") is None:
+        return None
+
+    def probe(denoiser: Denoiser) -> dict[str, float]:
+        from molgen.evaluate import evaluate
+        from molgen.generate import MoleculeGenerator
+
+        generator = MoleculeGenerator(task, denoiser)
+        mols = generator.sample(number, seed=seed)
+        summary = evaluate(mols, reference="qm9", progress=False).summary
+        return {"strict_valid": float(summary.loc["strict_valid", "value"])}
+
+    return probe
+
+
+def plot_curve(table: Path, picture: Path) -> None:
+    """Draw losses and probe results over time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    rows = pd.read_csv(table)
+    losses = [c for c in rows if c not in ("minutes", "steps", "strict_valid")]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), constrained_layout=True)
+    for name in losses:
+        axes[0].plot(rows["minutes"], rows[name], label=name)
+    axes[0].set(xlabel="minutes of training", ylabel="mean loss", yscale="log")
+    axes[0].legend(frameon=False, fontsize=8)
+    if "strict_valid" in rows:
+        axes[1].plot(rows["minutes"], 100 * rows["strict_valid"], marker="o")
+    axes[1].set(xlabel="minutes of training", ylabel="strictly valid / %", ylim=(0, 101))
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
