@@ -115,7 +115,7 @@ def _lines(path: Path) -> Iterator[str]:
 def _first_message(messages: str, default: str) -> str:
     """First line of an RDKit log, without its time stamp."""
     for line in messages.splitlines():
-        text = re.sub(r"^\[\d\d:\d\d:\d\d\]\s*", "", line).strip(" *\t")
+        text = re.sub(r"^\[\d\d:\d\d:\d\d\]\s*(ERROR:\s*)?", "", line).strip(" *\t")
         if text and not set(text) <= set("*- "):
             return text
     return default
@@ -162,9 +162,9 @@ def _parse_sdf_record(text: str) -> tuple[Chem.Mol | None, str]:
             supplier.SetData(text + "$$$$\n", sanitize=False, removeHs=False)
             mol = supplier[0]
         except (RuntimeError, ValueError, IndexError, OSError) as error:
-            return None, _first_message(str(error), "unreadable record")
+            return None, f"unreadable record: {_first_message(str(error), 'unknown reason')}"
     if mol is None:
-        return None, _first_message(log.messages, "unreadable record")
+        return None, f"unreadable record: {_first_message(log.messages, 'unknown reason')}"
     return mol, ""
 
 
@@ -189,7 +189,8 @@ def _parse_smiles(smiles: str) -> tuple[Chem.Mol | None, str]:
     with rdBase.CaptureErrorLog() as log:
         raw = Chem.MolFromSmiles(smiles, sanitize=False)
         if raw is None:
-            return None, _first_message(log.messages, f"not a SMILES string: {smiles[:60]}")
+            detail = _first_message(log.messages, smiles[:60])
+            return None, f"unreadable SMILES: {detail}"
         mol = Chem.MolFromSmiles(smiles)
     return (raw if mol is None else Chem.AddHs(mol)), ""
 
@@ -235,7 +236,8 @@ def _parse_xyz(n_atoms: int, rows: list[str], charge: int) -> tuple[Chem.Mol | N
         try:
             mol = Chem.MolFromXYZBlock(block)
             if mol is None:
-                return None, _first_message(log.messages, "unreadable XYZ frame")
+                detail = _first_message(log.messages, "unknown reason")
+                return None, f"unreadable frame: {detail}"
             rdDetermineBonds.DetermineBonds(
                 mol,
                 charge=charge,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Container, Mapping
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
 
-Valencies = Mapping[tuple[int, int], Set[tuple[int, int]]]
+Valencies = Mapping[tuple[int, int], Container[tuple[int, int]]]
 """(atomic number, formal charge) -> allowed (aromatic bonds, sum of the other bond orders)."""
 
 Atom = tuple[int, int, int, int]

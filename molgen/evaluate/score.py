@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +36,12 @@ class Evaluation:
             valid molecule), novel, error (what went wrong while scoring).
         summary: One row a metric: metric, value, std (over 5 interleaved subsets, each scored as
             a set of its own), n (molecules or atoms counted), unit, family, definition.
+        reference: What the set was judged against, if anything.
     """
 
     table: pd.DataFrame
     summary: pd.DataFrame
+    reference: Reference | None = field(default=None, repr=False)
 
     def value(self, metric: str) -> float:
         """A value of the summary by name.
@@ -121,13 +123,13 @@ def evaluate(
     if isinstance(mols, Chem.Mol | str) or not isinstance(mols, Iterable):
         raise ConfigError(f"expected a list of molecules, got {type(mols).__name__}")
     known = _reference(reference)
-    valencies = None if known is None else known.valencies
+    valencies = None if known is None else known.valency
     rows = [_row(i, item, valencies) for i, item in enumerate(_with_bar(mols, progress))]
     if not rows:
         raise DataError("no molecules to evaluate: expected at least one, got an empty list")
     table = _table(rows, known)
     with rdBase.BlockLogs():
-        return Evaluation(table, _summary(table, run or {}))
+        return Evaluation(table, _summary(table, run or {}), known)
 
 
 def _reference(reference: str | Reference | None) -> Reference | None:
@@ -141,7 +143,15 @@ def _reference(reference: str | Reference | None) -> Reference | None:
 def _with_bar(mols: Iterable[Any], progress: bool) -> Iterator[Any]:
     from tqdm import tqdm
 
-    bar = tqdm(mols, desc="scoring", unit="mol", delay=2.0, disable=not progress, leave=False)
+    bar = tqdm(
+        mols,
+        desc="scoring",
+        unit="mol",
+        delay=2.0,
+        mininterval=0.5,
+        disable=not progress,
+        leave=False,
+    )
     return iter(bar)
 
 
@@ -187,7 +197,7 @@ def _table(rows: list[dict[str, Any]], reference: Reference | None) -> pd.DataFr
     unique[valid] = ~table.loc[valid, "smiles"].duplicated()
     novel = pd.Series(pd.NA, index=table.index, dtype="boolean")
     if reference is not None:
-        novel[valid] = [not reference.contains(smiles) for smiles in table.loc[valid, "smiles"]]
+        novel[valid] = ~reference.contains(table.loc[valid, "smiles"].tolist())
     table["unique"], table["novel"] = unique, novel
     columns = [c for c in table.columns if c not in ("reason", "error")]
     place = columns.index("strict_valid") + 1

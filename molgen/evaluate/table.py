@@ -125,9 +125,7 @@ METRICS: dict[str, Metric] = {
         whole=_average("connected"),
         failed=False,
     ),
-    "n_fragments": Metric(
-        "connected components", family="description", row=validity.n_fragments
-    ),
+    "n_fragments": Metric("connected components", family="description", row=validity.n_fragments),
     "has_3d": Metric(
         "molecules with a finite 3D conformer",
         unit="%",

@@ -26,7 +26,8 @@ def _added(sanitised: Chem.Mol) -> str:
     if hydrogens:
         return f"implicit hydrogens: {hydrogens} missing"
     radicals = sum(atom.GetNumRadicalElectrons() for atom in sanitised.GetAtoms())
-    return f"radical: {radicals} unpaired electrons" if radicals else ""
+    plural = "" if radicals == 1 else "s"
+    return f"radical: {radicals} unpaired electron{plural}" if radicals else ""
 
 
 def _unknown_valency(prepared: Prepared) -> str:
@@ -93,7 +94,7 @@ def smiles(prepared: Prepared) -> str:
     """Canonical SMILES without hydrogens and stereo; as it stands if RDKit refuses the graph."""
     if prepared.sanitised is not None:
         return canonical_smiles(prepared.sanitised)
-    return str(Chem.MolToSmiles(prepared.mol))
+    return str(Chem.MolToSmiles(prepared.mol, isomericSmiles=False))
 
 
 def formula(prepared: Prepared) -> str:
