@@ -113,7 +113,8 @@ def atom_labels(mol: Chem.Mol) -> dict[str, NDArray[np.int64]]:
     """
     rows = [
         (
-            HYBRIDISATION_INDEX.get(atom.GetHybridization(), 0),
+            # RDKit leaves hydrogens that AddHs made without one
+            1 if atom.GetAtomicNum() == 1 else HYBRIDISATION_INDEX.get(atom.GetHybridization(), 0),
             atom.IsInRing(),
             atom.GetIsAromatic(),
         )

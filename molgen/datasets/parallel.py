@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from diffcore.errors import DataError
 
@@ -98,12 +98,12 @@ def _main_hidden() -> Iterator[None]:
     A spawned process imports the parent's main file; a script without a main guard would then
     start this very work again. The workers need nothing of it.
     """
-    main = sys.modules["__main__"]
-    hidden = {
-        name: main.__dict__.pop(name) for name in ("__spec__", "__file__") if name in vars(main)
+    main = vars(sys.modules["__main__"])
+    hidden: dict[str, Any] = {
+        name: main.pop(name) for name in ("__spec__", "__file__") if name in main
     }
-    main.__dict__["__spec__"] = None
+    main["__spec__"] = None
     try:
         yield
     finally:
-        main.__dict__.update(hidden)
+        main.update(hidden)

@@ -33,7 +33,7 @@ from molgen.datasets.qm9_rows import (
     Arrays,
     convert_rows,
 )
-from molgen.datasets.table import HYBRIDISATIONS, SPLITS, MoleculeTable
+from molgen.datasets.table import HYBRIDISATIONS, SPLITS, MoleculeTable, writable
 
 VERSION = 1
 SHA256 = {
@@ -95,17 +95,11 @@ def convert(
 
     if importlib.util.find_spec("rdkit") is None:
         raise DataError(f"converting QM9 needs rdkit; or copy a converted file to {cache_path()}")
-    out = Path(out) if out is not None else cache_path()
+    out = writable(out if out is not None else cache_path())
     files = source_files() if source is None else sorted(Path(source).glob("*part*.csv"))
     if not files:
         raise DataError(f"expected files named *part*.csv in {source}, found none")
-    hashes, total = {}, 0
-    for file in files:
-        hashes[file.name], lines = _hash_and_count(file)
-        total += lines - 1
-    if source is None and hashes != SHA256:
-        bad = sorted(name for name in hashes if hashes[name] != SHA256.get(name))
-        raise DataError(f"{files[0].parent}: {', '.join(bad)} is damaged or of another version")
+    hashes, total = _check_files(files, SHA256 if source is None else None)
     parts: list[Arrays] = []
     left_out: list[tuple[int, int]] = []
     chunks = _in_chunks(_rows(files), _CHUNK)
@@ -117,7 +111,23 @@ def convert(
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     row = arrays.pop("row")
     arrays["split"] = standard_split(total)[row]
-    return _as_table(arrays, _card(hashes, total, left_out, arrays["split"])).save(out)
+    table = _as_table(arrays, _card(hashes, total, left_out, arrays["split"]))
+    table.save(out)
+    return out
+
+
+def _check_files(files: list[Path], expected: dict[str, str] | None) -> tuple[dict[str, str], int]:
+    """Hashes of the files and their rows in all; DataError where a hash is not as expected."""
+    hashes, total = {}, 0
+    for file in files:
+        hashes[file.name], lines = _hash_and_count(file)
+        total += max(lines - 1, 0)
+    if expected is not None and hashes != expected:
+        bad = sorted(name for name in hashes if hashes[name] != expected.get(name))
+        raise DataError(f"{files[0].parent}: {', '.join(bad)} is damaged or of another version")
+    if total == 0:
+        raise DataError(f"{files[0].parent}: expected molecules, found none")
+    return hashes, total
 
 
 def source_files() -> list[Path]:

@@ -134,12 +134,11 @@ class MoleculeTable:
         """
         from safetensors.torch import save_file
 
-        path = Path(path)
+        path = writable(path)
         tensors = {name: getattr(self, name).contiguous().cpu() for name in _DTYPES}
         metadata = {"card": json.dumps(self.card)}
         temporary = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
             os.close(handle)
             save_file(tensors, temporary, metadata=metadata)
@@ -249,6 +248,22 @@ class MoleculeTable:
         if len(found) and (int(found.min()) < 0 or int(found.max()) >= len(self)):
             raise DataError(f"molecule index outside 0..{len(self) - 1}")
         return found
+
+
+def writable(path: str | os.PathLike[str]) -> Path:
+    """The path, its folder made where it was missing.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the path is a folder.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write {path}: expected a file in a writable folder")
+    return path
 
 
 def _starts(lengths: Tensor) -> Tensor:
