@@ -2,8 +2,6 @@
 # PYTHON, VENV, EXTRAS and PYTEST_ARGS can be given on the command line.
 
 SHELL := bash
-.SHELLFLAGS := -euo pipefail -c
-.ONESHELL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test check wheel-test clean distclean
@@ -17,8 +15,7 @@ EXTRAS ?= dev,qm9,interop
 PYTEST_ARGS ?=
 
 # The pins choose a CPU build of torch where one is on disk; never install torch without them.
-CONSTRAINTS := $(CURDIR)/constraints.txt
-PIP_INSTALL = -m pip install --quiet --no-input --disable-pip-version-check --constraint "$(CONSTRAINTS)"
+PIP_INSTALL = -m pip install $(if $(CI),--quiet) --no-input --constraint constraints.txt
 BIN = $(VENV)/bin
 CORE = $(VENV)/.designloom-core
 DEV = $(VENV)/.designloom-dev
@@ -27,11 +24,11 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
-	@if [ -z "$(PYTHON)" ]; then
-		echo "No Python 3.11, 3.12 or 3.13 with venv and pip found; name one: make PYTHON=/path/to/python" >&2
-		exit 2
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "No Python 3.11 to 3.13 with venv and pip found; name one: make PYTHON=/path/to/python" >&2; \
+		exit 2; \
 	fi
-	echo "Making the environment $(VENV) with $(PYTHON)"
+	@echo "Making the environment $(VENV) with $(PYTHON)"
 	"$(PYTHON)" -m venv "$(VENV)"
 
 $(CORE): pyproject.toml constraints.txt | $(BIN)/python
@@ -45,42 +42,23 @@ $(DEV): $(CORE)
 	touch "$@"
 
 demo: $(CORE)  ## Generate 100 molecules with the shipped weights, score them, write a report
-	@mkdir -p demo
+	mkdir -p demo
 	"$(BIN)/designloom" generate molecules --number 100 --seed 0 --output demo/molecules.sdf --force
 	"$(BIN)/designloom" evaluate demo/molecules.sdf --output demo/molecules.csv --force >/dev/null
 	"$(BIN)/designloom" evaluate demo/molecules.sdf --output demo/report.html --force
 	ls -l demo/molecules.sdf demo/molecules.csv demo/report.html
 
 test: $(DEV)  ## Run the default tests (no slow or gpu ones)
-	@"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+	"$(BIN)/python" -m pytest --timeout 300 $(PYTEST_ARGS)
 
 check: $(DEV)  ## Run ruff, mypy and the import contracts
-	@"$(BIN)/ruff" check .
+	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/mypy"
 	"$(BIN)/lint-imports"
 
 wheel-test: $(DEV)  ## Build the wheel, install it into an empty environment, use it from elsewhere
-	@work=$$(mktemp -d)
-	trap 'rm -rf "$$work"' EXIT
-	unset PYTHONPATH
-	"$(BIN)/python" -m build --outdir "$$work/dist" . >"$$work/build.log" 2>&1 \
-		|| { tail -n 30 "$$work/build.log" >&2; exit 1; }
-	"$(BIN)/python" -m venv "$$work/env"
-	echo "Installing $$(ls "$$work"/dist/*.whl | xargs -n1 basename) into an empty environment"
-	"$$work/env/bin/python" $(PIP_INSTALL) "$$work"/dist/*.whl
-	mkdir "$$work/run"
-	cd "$$work/run"
-	"$$work/env/bin/designloom" --version
-	"$$work/env/bin/designloom" generate molecules -n 4 --seed 0 -o molecules.sdf
-	"$$work/env/bin/designloom" evaluate molecules.sdf -o report.html
-	test "$$(grep -c '^M  END' molecules.sdf)" -eq 4
-	test -s report.html
-	"$$work/env/bin/python" -c 'import pathlib, sys, molgen; \
-		home = pathlib.Path(molgen.__file__).resolve().parent; \
-		assert home.is_relative_to(pathlib.Path(sys.prefix).resolve()), home; \
-		assert list((home / "weights").glob("*.safetensors")), "no weights in the wheel"'
-	echo "wheel-test: the installed wheel generated and scored 4 molecules outside the checkout"
+	.ci/wheel-test "$(BIN)/python"
 
 clean:  ## Remove what builds, tests and the demo wrote
 	rm -rf build dist demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
