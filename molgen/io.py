@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -37,13 +37,13 @@ class Entry(NamedTuple):
     """One record of a file: a molecule, or the reason why there is none.
 
     Attributes:
-        index: Position in the file, counted from 0.
+        number: Position in the file, counted from 0.
         name: Title of the record, possibly empty.
         mol: The molecule as it stands in the file (not sanitised, hydrogens kept), or None.
         reason: Why `mol` is None; empty otherwise.
     """
 
-    index: int
+    number: int
     name: str
     mol: Chem.Mol | None
     reason: str
@@ -95,11 +95,16 @@ def _head(path: Path) -> str:
         raise DataError(f"no such file: {path}")
     if not path.is_file():
         raise DataError(f"not a file: {path}")
+    text: list[str] = []
     try:
         with _open(path) as file:
-            return file.read(1 << 20)
-    except (OSError, EOFError) as error:
+            for line in islice(file, 5000):
+                text.append(line[:1000])
+    except EOFError:  # a torn .gz: what is there is read
+        pass
+    except OSError as error:
         raise DataError(f"cannot read {path}: {error}") from error
+    return "".join(text)
 
 
 def _lines(path: Path) -> Iterator[str]:

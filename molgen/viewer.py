@@ -35,7 +35,7 @@ font:inherit;cursor:pointer}
 """
 
 
-def _record(mol: Chem.Mol, name: str) -> dict[str, Any] | None:
+def _record(mol: Chem.Mol | None, name: str) -> dict[str, Any] | None:
     """What the viewer needs of a molecule; None without finite coordinates."""
     if mol is None or mol.GetNumConformers() == 0 or mol.GetNumAtoms() == 0:
         return None

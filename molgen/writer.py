@@ -55,11 +55,10 @@ def _sdf_record(mol: Chem.Mol, keys: tuple[str, ...] | None) -> str:
             except (ValueError, RuntimeError):
                 copy = Chem.Mol(mol)
         copy.UpdatePropertyCache(strict=False)
-        block = str(Chem.MolToMolBlock(copy, kekulize=False))
-    title, _, rest = block.partition("\n")
-    text = [_name(mol).replace("$$$$", "") + "\n", rest]
+        copy.SetProp("_Name", _name(mol).replace("$$$$", ""))
+        text = [str(Chem.MolToMolBlock(copy, kekulize=False))]
     for key, value in _properties(mol).items():
-        text.append(f">  <{key.replace('>', '_')}>\n{value.replace('$$$$', '')}\n\n")
+        text.append(f">  <{key.replace('>', '_')}>\n{value.replace('$$$$', '').strip()}\n\n")
     return "".join(text) + "$$$$\n"
 
 

@@ -209,7 +209,7 @@ def depict(mol: Chem.Mol | None, width: int = 220, height: int = 160) -> str:
     with rdBase.BlockLogs():
         try:
             drawer = rdMolDraw2D.MolDraw2DSVG(width, height)
-            options = drawer.drawOptions()
+            options: Any = drawer.drawOptions()
             options.clearBackground = False
             options.prepareMolsBeforeDrawing = False
             options.maxFontSize = 18
@@ -295,7 +295,7 @@ def _histogram(values: list[float], whole: bool, behind: Mapping[int, int] | Non
         else:
             edges = np.histogram_bin_edges(values, bins=30)
         weights = np.full(len(values), 100 / len(values))
-        axes.hist(values, bins=edges, weights=weights, color="#4c6ef5", rwidth=0.9)
+        axes.hist(values, bins=edges.tolist(), weights=weights, color="#4c6ef5", rwidth=0.9)
         if behind:
             keys = np.array(sorted(behind))
             share = np.array([behind[k] for k in keys.tolist()]) * 100 / sum(behind.values())

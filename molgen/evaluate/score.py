@@ -92,7 +92,7 @@ class Evaluation:
         for column in ("value", "std"):
             shown[column] = [("–" if math.isnan(x) else f"{x:.2f}") for x in shown[column]]
         title = f"<p><b>{len(self.table)} molecules</b>, summary (rows: <code>.table</code>)</p>"
-        return title + shown.to_html(index=False, border=0)
+        return title + str(shown.to_html(index=False, border=0))
 
 
 def evaluate(

@@ -226,4 +226,4 @@ METRICS: dict[str, Metric] = {
         source="several public scoring scripts",
     ),
 }
-"""Name -> metric. Rows with `row` are columns of the table, rows with `whole` are in the summary."""
+"""Name -> metric. Those with `row` are columns of the table, those with `whole` in the summary."""

@@ -7,11 +7,15 @@ and bonds are not changed, and every atom has a valency that occurs in the refer
 
 from __future__ import annotations
 
+from typing import Any
+
 from rdkit import Chem
-from rdkit.Chem import QED, Crippen, Descriptors, rdMolDescriptors
+from rdkit.Chem import QED, rdMolDescriptors
 
 from molgen.chem import canonical_smiles
 from molgen.evaluate.prepared import Prepared
+
+_qed: Any = QED.qed  # has no annotations
 
 
 def _atom_name(number: int, charge: int) -> str:
@@ -121,17 +125,21 @@ def charge(prepared: Prepared) -> int:
 def molecular_weight(prepared: Prepared) -> float | None:
     """Average molecular weight in g/mol."""
     clean = prepared.sanitised
-    return None if clean is None else float(Descriptors.MolWt(clean))
+    return None if clean is None else float(rdMolDescriptors._CalcMolWt(clean))
 
 
 def logp(prepared: Prepared) -> float | None:
     """Octanol-water partition coefficient (log10) after Wildman and Crippen (1999)."""
-    return None if prepared.sanitised is None else float(Crippen.MolLogP(prepared.sanitised))
+    return (
+        None
+        if prepared.sanitised is None
+        else float(rdMolDescriptors.CalcCrippenDescriptors(prepared.sanitised)[0])
+    )
 
 
 def qed(prepared: Prepared) -> float | None:
     """Quantitative estimate of drug-likeness, 0 to 1 (Bickerton et al. 2012)."""
-    return None if prepared.sanitised is None else float(QED.qed(prepared.sanitised))
+    return None if prepared.sanitised is None else float(_qed(prepared.sanitised))
 
 
 def rings(prepared: Prepared) -> int | None:
