@@ -267,6 +267,44 @@ def test_an_unwritable_output(run: Run, generator: type[FakeGenerator], options:
     assert_refused(run("generate", "molecules", "-o", "folder.sdf", *options), "folder.sdf")
 
 
+HEADER = "probe\n  none\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\n"
+UNKNOWN_ELEMENT = HEADER + "    0.0000    0.0000    0.0000 Zz  0  0\nM  END\n$$$$\n"
+TORN = HEADER + "    0.0000    0.00"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options", "part"),
+    [
+        ("in.sdf", None, [], "no such file: in.sdf"),
+        ("in.sdf", "", [], "in.sdf is empty"),
+        ("in.sdf", "hello\n", [], "not an SDF file"),
+        ("in.sdf", TORN, [], "truncated"),
+        ("in.sdf", UNKNOWN_ELEMENT, [], "in.sdf"),
+        ("in.pdb", "ATOM", [], ".sdf"),
+        ("in.smi", "CCO", ["--reference", "qm8"], "qm8"),
+        ("in.smi", "CCO", ["-o", "no/such/folder/r.html"], "folder"),
+        ("in.smi", "CCO", ["-o", "r.docx"], ".html"),
+    ],
+)
+def test_evaluate_refuses_in_one_line_and_leaves_no_file(
+    run: Run, name: str, text: str | None, options: list[str], part: str
+) -> None:
+    if text is not None:
+        Path(name).write_text(text)
+    before = list(Path().iterdir())
+    assert_refused(run("evaluate", name, *(options or ["-o", "r.html"])), part)
+    assert list(Path().iterdir()) == before
+
+
+def test_evaluate_keeps_an_old_report_unless_told_and_able(run: Run) -> None:
+    Path("r.html").write_text("mine")
+    Path("in.smi").write_text("CCO ethanol\n")
+    Path("empty.sdf").touch()
+    assert_refused(run("evaluate", "in.smi", "-o", "r.html"), "r.html", "--force")
+    assert_refused(run("evaluate", "empty.sdf", "-o", "r.html", "--force"), "empty.sdf")
+    assert Path("r.html").read_text() == "mine"
+
+
 @pytest.mark.parametrize("error", [DataError("two\nlines"), OSError(28, "No space left", "x.sdf")])
 def test_errors_of_a_command_are_one_line(
     monkeypatch: pytest.MonkeyPatch, run: Run, error: Exception
