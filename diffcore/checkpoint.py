@@ -22,7 +22,10 @@ def sha256(path: Path) -> str:
 
 
 def save_weights(
-    path: Path, weights: Mapping[str, Tensor], card: Mapping[str, Any], dtype: torch.dtype = torch.float16
+    path: Path,
+    weights: Mapping[str, Tensor],
+    card: Mapping[str, Any],
+    dtype: torch.dtype = torch.float16,
 ) -> Path:
     """Write ``path`` (.safetensors) and its card (.json), each whole or not at all.
 
@@ -37,7 +40,10 @@ def save_weights(
     """
     from safetensors.torch import save_file
 
-    stored = {k: (v.to(dtype) if v.is_floating_point() else v).contiguous().cpu() for k, v in weights.items()}
+    stored = {
+        k: (v.to(dtype) if v.is_floating_point() else v).contiguous().cpu()
+        for k, v in weights.items()
+    }
     part, card_path = path.with_suffix(".part"), path.with_suffix(".json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +81,8 @@ def load_weights(path: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
     """Read and check the weights that a card describes, as float32.
 
     Raises:
-        ModelFileError: the file is missing, has another hash than its card, or is no safetensors file.
+        ModelFileError: the file is missing, has another hash than its card, or is no safetensors
+            file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -85,7 +92,9 @@ def load_weights(path: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
     found = sha256(path)
     if found != card.get("sha256"):
         expected = str(card.get("sha256"))[:12]
-        raise ModelFileError(f"{path} is damaged or was changed: expected sha256 {expected}..., got {found[:12]}...")
+        raise ModelFileError(
+            f"{path} is damaged or was changed: expected sha256 {expected}..., got {found[:12]}..."
+        )
     try:
         weights = load_file(str(path))
     except (SafetensorError, OSError) as error:

@@ -1,7 +1,8 @@
 """Pairing noise with data: straighter paths from the prior to the data.
 
-Permuting and rotating isotropic noise leaves its distribution unchanged; choosing both so that the noise lies close
-to its sample is the equivariant optimal transport of Klein et al. 2023 and Song et al. 2023 (EquiFM).
+Permuting and rotating isotropic noise leaves its distribution unchanged; choosing both so that the
+noise lies close to its sample is the equivariant optimal transport of Klein et al. 2023 and Song et
+al. 2023 (EquiFM).
 """
 
 import torch
@@ -9,11 +10,17 @@ from torch import Tensor
 
 
 def rotation_onto(x: Tensor, target: Tensor) -> Tensor:
-    """Rotations [B, 3, 3] R that minimise |x R^T - target| (Kabsch 1976); x and target are [B, N, 3], centred."""
+    """Rotations R [B, 3, 3] that minimise |x R^T - target| (Kabsch 1976).
+
+    Args:
+        x: centred points [B, N, 3].
+        target: centred points [B, N, 3].
+    """
     u, _, vt = torch.linalg.svd(torch.einsum("bni,bnj->bij", target, x))
     sign = torch.det(u @ vt)
     ones = torch.ones_like(sign)
-    return u @ torch.diag_embed(torch.stack([ones, ones, sign], -1)) @ vt
+    rotation: Tensor = u @ torch.diag_embed(torch.stack([ones, ones, sign], -1)) @ vt
+    return rotation
 
 
 def align_noise(noise: Tensor, target: Tensor, mask: Tensor, rounds: int = 1) -> Tensor:

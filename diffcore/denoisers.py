@@ -1,8 +1,8 @@
 """Denoisers in the x0 convention, the converters into it, and the first wrappers.
 
-A denoiser maps ``(state, times, context)`` to the clean state: the mean for a continuous field, class
-probabilities for a categorical one. The context carries conditions and, under ``"previous"``, the last
-prediction (self-conditioning) or None.
+A denoiser maps ``(state, times, context)`` to the clean state: the mean for a continuous field,
+class probabilities for a categorical one. The context carries conditions and, under ``"previous"``,
+the last prediction (self-conditioning) or None.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,10 @@ def x0_from_eps(x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 
 def x0_from_v(x: Tensor, v: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """Salimans and Ho 2022, for any schedule: v = alpha eps - sigma x0, so x0 = (alpha x_t - sigma v) / (alpha^2 + sigma^2)."""
+    """Salimans and Ho 2022, for any schedule: v = alpha eps - sigma x0.
+
+    So x0 = (alpha x_t - sigma v) / (alpha^2 + sigma^2).
+    """
     scale = alpha**2 + sigma**2
     return expand(alpha / scale, x) * x - expand(sigma / scale, x) * v
 
@@ -44,7 +47,9 @@ def x0_from_velocity(x: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
 _CONTINUOUS = {"eps": x0_from_eps, "v": x0_from_v, "score": x0_from_score}
 
 
-def as_clean(raw: Tensor, x: Tensor, t: Tensor, process: Process, mask: Tensor, predicts: str) -> Tensor:
+def as_clean(
+    raw: Tensor, x: Tensor, t: Tensor, process: Process, mask: Tensor, predicts: str
+) -> Tensor:
     """Convert a network's raw output for one field into its clean value, once, at the edge.
 
     Args:
@@ -53,11 +58,14 @@ def as_clean(raw: Tensor, x: Tensor, t: Tensor, process: Process, mask: Tensor, 
         t: times [B].
         process: the field's process.
         mask: node mask [B, N].
-        predicts: ``x0``, ``eps``, ``v``, ``score`` or ``velocity`` for continuous fields, ``logits`` else.
+        predicts: ``x0``, ``eps``, ``v``, ``score`` or ``velocity`` for continuous fields,
+            ``logits`` else.
 
     Raises:
         ValueError: an unknown kind of prediction.
     """
+    if raw.dtype in (torch.bfloat16, torch.float16):
+        raw = raw.float()
     if isinstance(process, Categorical):
         return raw.softmax(-1)
     if predicts == "velocity":
@@ -86,11 +94,14 @@ class Counted:
 
 
 def with_temperature(denoiser: Denoiser, temperature: Mapping[str, float]) -> Denoiser:
-    """Sharpen (T < 1) or flatten (T > 1) the class probabilities of the named fields: p^(1/T), renormalised."""
+    """Sharpen (T < 1) or flatten (T > 1) the named fields' probabilities: p^(1/T), renormalised."""
 
     def wrapped(state: State, times: Times, context: Context) -> State:
         clean = denoiser(state, times, context)
-        sharp = {n: torch.log_softmax(clean[n].clamp_min(1e-30).log() / T, -1).exp() for n, T in temperature.items()}
+        sharp = {
+            n: torch.log_softmax(clean[n].clamp_min(1e-30).log() / T, -1).exp()
+            for n, T in temperature.items()
+        }
         return clean.replace(**sharp)
 
     return wrapped
@@ -107,9 +118,10 @@ def without_previous(denoiser: Denoiser) -> Denoiser:
 
 @dataclass(frozen=True)
 class Oracle:
-    """The exact denoiser of a finite data set: the posterior mean and class probabilities given the noisy state.
+    """The exact denoiser of a finite data set: posterior means and class probabilities.
 
-    Every sampler can be tested against it: with fine grids it must return the data in its proportions.
+    Every sampler can be tested against it: with fine grids it must return the data in its
+    proportions.
 
     Attributes:
         processes: one per field.
@@ -125,19 +137,28 @@ class Oracle:
         """p(example | noisy state) as [B, M]."""
         total: Tensor | float = 0.0 if self.log_weights is None else self.log_weights
         for name, process in self.processes.items():
-            total = total + self._log_likelihood(process, state[name], self.data[name], times[name], state.mask)
+            total = total + self._log_likelihood(
+                process, state[name], self.data[name], times[name], state.mask
+            )
         assert isinstance(total, Tensor)
         return total.softmax(-1)
 
-    def _log_likelihood(self, process: Process, x: Tensor, data: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+    def _log_likelihood(
+        self, process: Process, x: Tensor, data: Tensor, t: Tensor, mask: Tensor
+    ) -> Tensor:
         weights = process.domain.weights(mask[:1]).to(torch.float64)
         if isinstance(process, Categorical):
             matrix = process.cumulative(t.double())
             rows = torch.stack([_lookup(matrix, one, x) for one in data], 1)
             return (rows.clamp_min(1e-300).log() * weights).flatten(2).sum(-1)
         assert isinstance(process, Gaussian)
-        alpha, sigma = process.schedule.alpha(t.double()), process.schedule.sigma(t.double()).clamp_min(1e-12)
-        difference = x.double().unsqueeze(1) - alpha.reshape(-1, 1, *([1] * (x.dim() - 1))) * data.double()
+        alpha, sigma = (
+            process.schedule.alpha(t.double()),
+            process.schedule.sigma(t.double()).clamp_min(1e-12),
+        )
+        difference = (
+            x.double().unsqueeze(1) - alpha.reshape(-1, 1, *([1] * (x.dim() - 1))) * data.double()
+        )
         squares = (difference**2).flatten(2).sum(-1)
         return -0.5 * squares / sigma.unsqueeze(1) ** 2
 
@@ -150,7 +171,9 @@ class Oracle:
             if isinstance(process, Categorical):
                 data = torch.nn.functional.one_hot(data, process.kernel.classes)
             mean = torch.einsum("bm,m...->b...", p, data.double())
-            fields[name] = mean.to(state[name].dtype if state[name].is_floating_point() else torch.float64)
+            fields[name] = mean.to(
+                state[name].dtype if state[name].is_floating_point() else torch.float64
+            )
         return State(fields, state.mask)
 
 

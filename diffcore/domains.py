@@ -1,7 +1,7 @@
 """Where a field lives: its shape, its symmetry and the projection back onto it.
 
-Every domain is a small final class with the same five methods. Weights count each independent element
-once: a symmetric pair counts one half in each direction and its diagonal not at all.
+Every domain is a small final class with the same five methods. Weights count each independent
+element once: a symmetric pair counts one half in each direction and its diagonal not at all.
 """
 
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A symmetric field per pair: classes [B, N, N] or features [B, N, N, *event]; the diagonal is zero."""
+    """A symmetric field per pair: classes [B, N, N] or features [B, N, N, *event]; no diagonal."""
 
     event: tuple[int, ...] = ()
 
@@ -149,7 +149,7 @@ class Pairs:
         return n * (n - 1) // 2 * torch.Size(self.event).numel()
 
     def project(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Symmetric (mean of both directions; for classes the upper triangle) with a zero diagonal."""
+        """Zero diagonal, symmetric: the mean of both directions, for classes the upper one."""
         x = 0.5 * (x + x.transpose(1, 2)) if x.is_floating_point() else self.tie(x)
         return _masked(x, self._real(mask))
 

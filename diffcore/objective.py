@@ -24,16 +24,17 @@ class Objective:
 
     Attributes:
         weights: factor of each field's loss.
-        weighting: ``uniform``; ``clipped_snr`` (SNR clipped to ``bounds``; EQGAT-diff); ``min_snr`` (min(SNR, upper
-            bound); Hang et al. 2023). Weights multiply the loss of x0.
+        weighting: ``uniform``; ``clipped_snr`` (SNR clipped to ``bounds``; EQGAT-diff); ``min_snr``
+            (min(SNR, upper bound); Hang et al. 2023). Weights multiply the loss of x0.
         bounds: lower and upper bound of the weight.
-        noise_loss: take continuous losses in the noise, |eps - eps_hat|^2 = SNR |x0 - x0_hat|^2; goes with
-            ``uniform``.
+        noise_loss: take continuous losses in the noise, |eps - eps_hat|^2 = SNR |x0 - x0_hat|^2;
+            goes with ``uniform``.
         self_condition: share of batches trained with the network's own last prediction as input.
-        independent: share of rows in which every field has its own time (a third of them clean): clamped fields.
+        independent: share of rows in which every field has its own time (a third of them clean):
+            clamped fields.
         align: pair the noise of `Points` fields with the data by permutation and rotation.
-        distort: standard deviation of extra noise put on half of the continuous inputs at times below
-            ``distort_below``: inputs as imperfect as the sampler's own (FlowMol3).
+        distort: standard deviation of extra noise put on half of the continuous inputs at times
+            below ``distort_below``: inputs as imperfect as the sampler's own (FlowMol3).
         distort_below: see ``distort``.
     """
 
@@ -70,7 +71,9 @@ def time_weight(objective: Objective, process: Process, t: Tensor) -> Tensor:
     return weight
 
 
-def draw_times(names: list[str], rows: int, objective: Objective, rng: torch.Generator) -> dict[str, Tensor]:
+def draw_times(
+    names: list[str], rows: int, objective: Objective, rng: torch.Generator
+) -> dict[str, Tensor]:
     """Times [rows] per field: stratified over the batch and shared, or independent in some rows."""
     device = rng.device
     u = torch.rand((rows, 2 + 2 * len(names)), generator=rng, device=device)
@@ -85,7 +88,11 @@ def draw_times(names: list[str], rows: int, objective: Objective, rng: torch.Gen
 
 
 def corrupt(
-    clean: State, times: Times, processes: Mapping[str, Process], objective: Objective, rng: torch.Generator
+    clean: State,
+    times: Times,
+    processes: Mapping[str, Process],
+    objective: Objective,
+    rng: torch.Generator,
 ) -> State:
     """The noisy state: every field at its own time."""
     noisy = {}
@@ -97,9 +104,15 @@ def corrupt(
         else:
             x = process.forward(x0, t, clean.mask, rng)
         if objective.distort and isinstance(process, Gaussian):
-            late = (t < objective.distort_below) & (torch.rand(t.shape, generator=rng, device=t.device) < 0.5)
-            extra = objective.distort * (late & (t > 0)).to(x.dtype).reshape(-1, *([1] * (x.dim() - 1)))
-            x = process.domain.project(x + extra * process.domain.tie(random.normal(rng, x)), clean.mask)
+            late = (t < objective.distort_below) & (
+                torch.rand(t.shape, generator=rng, device=t.device) < 0.5
+            )
+            extra = objective.distort * (late & (t > 0)).to(x.dtype).reshape(
+                -1, *([1] * (x.dim() - 1))
+            )
+            x = process.domain.project(
+                x + extra * process.domain.tie(random.normal(rng, x)), clean.mask
+            )
         noisy[name] = x
     return State(noisy, clean.mask)
 
@@ -127,8 +140,11 @@ def denoising_loss(
     """
     device = clean.mask.device
     context = dict(context or {})
-    times = {n: t.to(device) for n, t in draw_times(list(processes), clean.rows, objective, rng).items()}
-    noisy = corrupt(clean, times, processes, objective, rng)
+    times = {
+        n: t.to(device) for n, t in draw_times(list(processes), clean.rows, objective, rng).items()
+    }
+    with torch.autocast(device.type, enabled=False):
+        noisy = corrupt(clean, times, processes, objective, rng)
     previous = None
     if torch.rand((), generator=rng, device=device) < objective.self_condition:
         with torch.no_grad():
@@ -136,9 +152,10 @@ def denoising_loss(
     predicted = denoiser(noisy, times, {**context, PREVIOUS: previous})
     total = torch.zeros((), device=device)
     parts = {}
-    for name, process in processes.items():
-        loss = process.loss(predicted[name], clean[name], clean.mask)
-        weight = objective.weights.get(name, 1.0) * time_weight(objective, process, times[name])
-        total = total + (weight * loss).mean()
-        parts[name] = loss.detach().mean()
+    with torch.autocast(device.type, enabled=False):
+        for name, process in processes.items():
+            loss = process.loss(predicted[name], clean[name], clean.mask)
+            weight = objective.weights.get(name, 1.0) * time_weight(objective, process, times[name])
+            total = total + (weight * loss).mean()
+            parts[name] = loss.detach().mean()
     return total, parts

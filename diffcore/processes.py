@@ -1,9 +1,9 @@
-"""One process per field: prior, forward corruption, reverse step, its log-probability, and its loss.
+"""One process per field: prior, forward corruption, reverse step, log-probability and loss.
 
-Two final classes cover the methods of the field. `Gaussian` with a `Cosine` schedule is DDPM, with `EdmSigmas`
-it is EDM, with `FlowTime` it is flow matching: they differ in alpha and sigma only. `Categorical` is D3PM (Austin
-et al. 2021) in continuous time, with a `Kernel` that says where a class goes: uniform, marginal, absorbing, or
-mask-and-replace.
+Two final classes cover the methods of the field. `Gaussian` with a `Cosine` schedule is DDPM, with
+`EdmSigmas` it is EDM, with `FlowTime` it is flow matching: they differ in alpha and sigma only.
+`Categorical` is D3PM (Austin et al. 2021) in continuous time, with a `Kernel` that says where a
+class goes: uniform, marginal, absorbing, or mask-and-replace.
 """
 
 from dataclasses import dataclass, field
@@ -34,12 +34,16 @@ class Process(Protocol):
         """A draw from q(x_t | x_0)."""
         ...
 
-    def reverse(self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+    def reverse(
+        self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng
+    ) -> Tensor:
         """A draw from p(x_s | x_t, x0_hat) for s < t."""
         ...
 
-    def log_prob(self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor) -> Tensor:
-        """log p(x_s | x_t, x0_hat) of the reverse step, [B]."""
+    def log_prob(
+        self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Log p(x_s | x_t, x0_hat) of the reverse step, [B]."""
         ...
 
     def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -59,8 +63,8 @@ def _row_sum(values: Tensor, weights: Tensor) -> Tensor:
 class Gaussian:
     """x_t = alpha x_0 + sigma eps for a continuous field (DDPM, EDM, flow matching by schedule).
 
-    The reverse step is the exact posterior of the linear Gaussian chain (Kingma et al. 2021, VDM, eq. 32-35),
-    valid for any alpha and sigma.
+    The reverse step is the exact posterior of the linear Gaussian chain (Kingma et al. 2021, VDM,
+    eq. 32-35), valid for any alpha and sigma.
     """
 
     schedule: Schedule
@@ -94,12 +98,16 @@ class Gaussian:
         mean = expand(ratio * var_s / safe, x) * x + expand(alpha_s * step / safe, x) * clean
         return mean, step * var_s / safe
 
-    def reverse(self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+    def reverse(
+        self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng
+    ) -> Tensor:
         """The ancestral step."""
         mean, var = self.posterior(x, clean, t, s)
         return mean + expand(var.sqrt(), x) * self._noise(x, mask, rng)
 
-    def log_prob(self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor) -> Tensor:
+    def log_prob(
+        self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor
+    ) -> Tensor:
         """Normal log-density on the domain's degrees of freedom; s must be above 0."""
         mean, var = self.posterior(x, clean, t, s)
         squares = self._per_element((x_s - mean) ** 2, mask)
@@ -141,7 +149,7 @@ class Kernel:
         return self.replace.shape[0]
 
     def between(self, keep: Tensor) -> Tensor:
-        """Transition matrix [B, K, K] (row: from, column: to) over an interval with survival ``keep`` [B].
+        """Transition matrix [B, K, K] (row: from) over an interval with survival ``keep`` [B].
 
         Replacement and masking commute, so that the interval matrices compose: Q(a) Q(b) = Q(a b).
         """
@@ -166,18 +174,18 @@ def uniform_kernel(classes: int) -> Kernel:
 
 
 def marginal_kernel(probabilities: Tensor) -> Kernel:
-    """A class is replaced by a draw from the data's marginals [K] (Vignac et al. 2023, DiGress and MiDi)."""
+    """A class is replaced by a draw from the data's marginals [K] (Vignac et al. 2023, DiGress)."""
     return Kernel(probabilities / probabilities.sum())
 
 
 def absorbing_kernel(classes: int, mask_class: int | None = None) -> Kernel:
-    """A class becomes the mask class, by default the last of ``classes`` (Austin et al. 2021, D3PM)."""
+    """A class becomes the mask class, by default the last one (Austin et al. 2021, D3PM)."""
     mask_class = classes - 1 if mask_class is None else mask_class
     return Kernel(F.one_hot(torch.tensor(mask_class), classes).float(), mask_class, 1.0)
 
 
 def mask_and_replace_kernel(classes: int, masking: float = 0.9) -> Kernel:
-    """The last class is the mask; the others also replace each other uniformly (Gu et al. 2022, VQ-Diffusion)."""
+    """The last class is the mask; others also replace each other (Gu et al. 2022, VQ-Diffusion)."""
     replace = torch.full((classes,), 1.0 / (classes - 1))
     replace[-1] = 0
     return Kernel(replace, classes - 1, masking)
@@ -185,10 +193,10 @@ def mask_and_replace_kernel(classes: int, masking: float = 0.9) -> Kernel:
 
 @dataclass(frozen=True)
 class Categorical:
-    """A Markov chain on K classes; states are int64 indices, predictions are probabilities [..., K].
+    """A Markov chain on K classes; states are int64 indices, predictions probabilities [..., K].
 
-    The reverse step marginalises the exact posterior over the predicted clean class (Austin et al. 2021, eq. 4):
-    p(x_s = j | x_t = i) = sum_k x0_hat(k) Q_s(k, j) Q_{t|s}(j, i) / Q_t(k, i).
+    The reverse step marginalises the exact posterior over the predicted clean class (Austin et al.
+    2021, eq. 4): p(x_s = j | x_t = i) = sum_k x0_hat(k) Q_s(k, j) Q_{t|s}(j, i) / Q_t(k, i).
     """
 
     schedule: Schedule
@@ -213,7 +221,9 @@ class Categorical:
         kernel = self.kernel
         stationary = kernel.replace.to(mask.device)
         if kernel.mask_class is not None and kernel.masking > 0:
-            stationary = F.one_hot(torch.tensor(kernel.mask_class, device=mask.device), kernel.classes).float()
+            stationary = F.one_hot(
+                torch.tensor(kernel.mask_class, device=mask.device), kernel.classes
+            ).float()
         return self._indices(stationary.expand(*self.domain.shape(mask), -1), mask, rng)
 
     def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
@@ -221,12 +231,15 @@ class Categorical:
         return self._indices(self._rows(self.cumulative(t), clean), mask, rng)
 
     def _rows(self, matrix: Tensor, index: Tensor) -> Tensor:
-        """matrix [B, K, ...] at index [B, *] -> [B, *, ...]."""
+        """Matrix [B, K, ...] at index [B, *] -> [B, *, ...]."""
         batch = expand(torch.arange(index.shape[0], device=index.device), index)
         return matrix[batch, index]
 
     def _expect(self, x: Tensor, clean: Tensor, start: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """sum_k x0_hat(k) start(k, j) Q_{t|s}(j, x_t) / Q_t(k, x_t) as [..., K] over j; start is [B, K, K]."""
+        """Sum over k of x0_hat(k) start(k, j) Q_{t|s}(j, x_t) / Q_t(k, x_t), as [..., K] over j.
+
+        ``start`` is [B, K, K].
+        """
         table = torch.einsum("bkj,bji->bikj", start, self.transition(s, t))
         seen = self.cumulative(t).transpose(1, 2).unsqueeze(-1)
         table = torch.where(seen > 0, table / seen, torch.zeros_like(table)).to(clean.dtype)
@@ -240,16 +253,20 @@ class Categorical:
         p = self._expect(x, clean, self.cumulative(s), t, s)
         return p / p.sum(-1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)
 
-    def reverse(self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+    def reverse(
+        self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng
+    ) -> Tensor:
         """The ancestral step."""
         return self._indices(self.posterior(x, clean, t, s), mask, rng)
 
     def jump_rates(self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """Expected jumps [..., K] to every other class in [s, t] at the rates of t (Campbell et al. 2022, eq. 7)."""
+        """Expected jumps [..., K] to every other class in [s, t] (Campbell et al. 2022, eq. 7)."""
         rates = self._expect(x, clean, self.cumulative(t), t, s)
         return rates * (1 - F.one_hot(x, clean.shape[-1]).to(rates.dtype))
 
-    def log_prob(self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor) -> Tensor:
+    def log_prob(
+        self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor
+    ) -> Tensor:
         """Sum of the log-probabilities of independent elements [B]."""
         p = self.posterior(x, clean, t, s).gather(-1, x_s.unsqueeze(-1)).squeeze(-1)
         return _row_sum(p.clamp_min(torch.finfo(p.dtype).tiny).log(), self.domain.weights(mask))

@@ -1,7 +1,7 @@
 """Explicit randomness: one generator for a batch, or one generator per row.
 
-With one generator per row a sample depends only on its own generator, so that the same seed gives the
-same sample whatever the batch it is drawn in.
+With one generator per row a sample depends only on its own generator, so that the same seed gives
+the same sample whatever the batch it is drawn in.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,7 +48,7 @@ def uniform(rng: Rng, like: Tensor) -> Tensor:
 
 
 def categorical(probabilities: Tensor, u: Tensor) -> Tensor:
-    """Inverse-transform sampling of the last axis: ``probabilities`` [..., K], ``u`` [...] -> [...] int64."""
+    """Inverse-transform sampling of ``probabilities`` [..., K] with ``u`` [...] -> [...] int64."""
     cdf = probabilities.cumsum(-1)
     cdf = cdf / cdf[..., -1:].clamp_min(torch.finfo(cdf.dtype).tiny)
     return (u.unsqueeze(-1) >= cdf[..., :-1]).sum(-1)

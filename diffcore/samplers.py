@@ -1,7 +1,8 @@
 """Samplers: functions of a denoiser, processes, a state, a time grid and explicit generators.
 
-A solver is a rule for continuous fields and a rule for categorical ones. Rules are stateless; what a multistep
-method remembers is the `Memory`, an explicit value that a search can copy or resample with the particles.
+A solver is a rule for continuous fields and a rule for categorical ones. Rules are stateless; what
+a multistep method remembers is the `Memory`, an explicit value that a search can copy or resample
+with the particles.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from diffcore.state import State, Times, expand
 
 @dataclass(frozen=True)
 class Memory:
-    """The last prediction and its times: self-conditioning and multistep solvers need nothing more."""
+    """The last prediction and its times: all that self-conditioning and multistep solvers need."""
 
     clean: State
     times: Times
@@ -49,7 +50,7 @@ Rule = Callable[[Process, Interval, Rng], Tensor]
 
 
 def ancestral(process: Process, at: Interval, rng: Rng) -> Tensor:
-    """A draw from the posterior p(x_s | x_t, x0_hat): DDPM for continuous fields, D3PM for categorical ones."""
+    """A draw from p(x_s | x_t, x0_hat): DDPM for continuous fields, D3PM for categorical ones."""
     return process.reverse(at.x, at.clean, at.t, at.s, at.mask, rng)
 
 
@@ -61,14 +62,16 @@ def ddim(process: Process, at: Interval, rng: Rng) -> Tensor:
 
 
 def dpmpp_2m(process: Process, at: Interval, rng: Rng) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM with the prediction extrapolated in log-SNR."""
+    """DPM-Solver++(2M) (Lu et al. 2022, alg. 2): DDIM, the prediction extrapolated in log-SNR."""
     if at.before is None:
         return ddim(process, at, rng)
     clean_before, t_before = at.before
     now = half_log_snr(process.schedule, at.t)
     step = half_log_snr(process.schedule, at.s) - now
     step_before = now - half_log_snr(process.schedule, t_before)
-    weight = expand(torch.where(step_before > 0, 0.5 * step / step_before, torch.zeros_like(step)), at.x)
+    weight = expand(
+        torch.where(step_before > 0, 0.5 * step / step_before, torch.zeros_like(step)), at.x
+    )
     clean = at.clean + weight * (at.clean - clean_before)
     return ddim(process, Interval(at.x, clean, at.t, at.s, at.mask, None), rng)
 
@@ -76,13 +79,15 @@ def dpmpp_2m(process: Process, at: Interval, rng: Rng) -> Tensor:
 def flow_euler(process: Process, at: Interval, rng: Rng) -> Tensor:
     """Euler step of the flow ODE dx/dt = (x_t - x0_hat) / t (Lipman et al. 2023)."""
     if not isinstance(process.schedule, FlowTime):
-        raise ConfigError(f"flow_euler needs a FlowTime schedule, got {type(process.schedule).__name__}")
+        raise ConfigError(
+            f"flow_euler needs a FlowTime schedule, got {type(process.schedule).__name__}"
+        )
     velocity = (at.x - at.clean) / expand(at.t, at.x)
     return at.x + expand(at.s - at.t, at.x) * velocity
 
 
 def tau_leaping(process: Process, at: Interval, rng: Rng) -> Tensor:
-    """Jumps of the reverse-time Markov chain at the rates of t (Campbell et al. 2022), at most one an element."""
+    """Jumps of the reverse-time Markov chain (Campbell et al. 2022), at most one an element."""
     assert isinstance(process, Categorical)
     rates = process.jump_rates(at.x, at.clean, at.t, at.s)
     total = rates.sum(-1, keepdim=True)
@@ -113,8 +118,15 @@ def masked_decoding(process: Process, at: Interval, rng: Rng) -> Tensor:
     remain = ((1 - process.schedule.keep(at.s)) * weights.flatten(1).sum(1)).floor()
     ranked = torch.where(masked, confidence, torch.full_like(confidence, torch.inf)).flatten(1)
     order = ranked.argsort(1)
-    share = torch.where(masked, weights, torch.zeros_like(weights)).flatten(1).gather(1, order).cumsum(1)
-    keep_masked = torch.zeros_like(order, dtype=torch.bool).scatter(1, order, share <= remain.unsqueeze(1))
+    share = (
+        torch.where(masked, weights, torch.zeros_like(weights))
+        .flatten(1)
+        .gather(1, order)
+        .cumsum(1)
+    )
+    keep_masked = torch.zeros_like(order, dtype=torch.bool).scatter(
+        1, order, share <= remain.unsqueeze(1)
+    )
     reveal = masked & ~keep_masked.reshape(at.x.shape)
     return process.domain.project(torch.where(reveal, drawn, at.x), at.mask)
 
@@ -141,7 +153,7 @@ SOLVERS: Mapping[str, Solver] = {
     "tau_leaping": Solver(ddim, tau_leaping),
     "masked": Solver(ddim, masked_decoding),
 }
-"""Every solver by name. ``heun`` averages the predictions of both ends of a step in exponential form."""
+"""Every solver by name. ``heun`` averages the predictions of both ends, in exponential form."""
 
 
 def solver(name: str) -> Solver:
@@ -223,12 +235,13 @@ def sample(
         denoiser: ``(state, times, context) -> clean state``.
         processes: one per field.
         state: the state at the grid's first time, usually from `prior`.
-        grid: decreasing times [steps + 1] that end at 0, shared or one per field. ``steps`` evaluations are made
-            (twice as many, less one, with a corrector).
+        grid: decreasing times [steps + 1] that end at 0, shared or one per field. ``steps``
+            evaluations are made (twice as many, less one, with a corrector).
         rng: one generator, or one per row.
         method: a `Solver`.
         context: conditions handed to the denoiser.
-        given: fields that are clean already: they are clamped, and the denoiser sees time 0 for them.
+        given: fields that are clean already: they are clamped, and the denoiser sees time 0 for
+            them.
         progress: called with (step, steps) after every step.
 
     Returns:
@@ -246,7 +259,9 @@ def sample(
         return {n: ones * (0.0 if n in given else float(grids[n][k])) for n in names}
 
     for k in range(steps - 1):
-        state, memory = step(denoiser, free, method, state, (at(k), at(k + 1)), memory, rng, context)
+        state, memory = step(
+            denoiser, free, method, state, (at(k), at(k + 1)), memory, rng, context
+        )
         if progress:
             progress(k + 1, steps)
     clean = denoiser(state, at(steps - 1), {**context, PREVIOUS: memory.clean if memory else None})

@@ -35,7 +35,7 @@ def log_snr(schedule: Schedule, t: Tensor) -> Tensor:
 
 
 def half_log_snr(schedule: Schedule, t: Tensor) -> Tensor:
-    """lambda = log(alpha / sigma), the time of DPM-Solver."""
+    """Lambda = log(alpha / sigma), the time of DPM-Solver."""
     return 0.5 * log_snr(schedule, t)
 
 
@@ -43,9 +43,10 @@ def half_log_snr(schedule: Schedule, t: Tensor) -> Tensor:
 class Cosine:
     """Variance-preserving cosine schedule with an exponent.
 
-    alpha_bar(t) = cos^2(pi/2 (t^nu + s)/(1 + s)), divided by its value at 0 so that t = 0 is clean: Nichol and
-    Dhariwal 2021 (nu = 1); the adaptive form with nu per field is MiDi's (Vignac et al. 2023, eq. 4), used by
-    EQGAT-diff with nu = 2.5 for positions, 1 for atoms and charges, 1.5 for bonds.
+    alpha_bar(t) = cos^2(pi/2 (t^nu + s)/(1 + s)), divided by its value at 0 so that t = 0 is clean:
+    Nichol and Dhariwal 2021 (nu = 1); the adaptive form with nu per field is MiDi's (Vignac et al.
+    2023, eq. 4), used by EQGAT-diff with nu = 2.5 for positions, 1 for atoms and charges, 1.5 for
+    bonds.
     """
 
     nu: float = 1.0
@@ -90,9 +91,10 @@ class FlowTime:
 
 @dataclass(frozen=True)
 class EdmSigmas:
-    """Variance-exploding schedule of Karras et al. 2022 (eq. 5): sigma from ``sigma_min`` to ``sigma_max``.
+    """Variance-exploding schedule of Karras et al. 2022: from ``sigma_min`` to ``sigma_max``.
 
-    sigma(0) is 0 by definition, so that t = 0 is clean; the curve starts at ``sigma_min`` just above it.
+    sigma(0) is 0 by definition, so that t = 0 is clean; the curve starts at ``sigma_min`` just
+    above it.
     """
 
     sigma_min: float = 0.002

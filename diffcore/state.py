@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 Times = Mapping[str, Tensor]
-"""One time in [0, 1] per field and row: ``times[name]`` has shape [B]; 0 is clean, 1 is the prior."""
+"""One time in [0, 1] per field and row, ``times[name]`` [B]; 0 is clean, 1 is the prior."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class State(Mapping[str, Tensor]):
     """Named fields over the same rows.
 
     Attributes:
-        fields: name -> tensor [B, ...]. Continuous fields are floating point; categorical fields are class
-            indices (int64) when noisy and class probabilities [..., K] when predicted.
+        fields: name -> tensor [B, ...]. Continuous fields are floating point; categorical fields
+            are class indices (int64) when noisy and class probabilities [..., K] when predicted.
         mask: [B, N] bool, true where a node (atom, token) is real; [B, 1] for fields without nodes.
     """
 

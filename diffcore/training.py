@@ -33,7 +33,8 @@ class Optimisation:
 
     Attributes:
         lr: peak learning rate of AdamW.
-        final: share of the peak that is left at the end of the time budget (cosine in elapsed time).
+        final: share of the peak that is left at the end of the time budget (cosine in elapsed
+            time).
         warmup: steps of linear warm-up.
         weight_decay: of AdamW.
         clip: gradient norm limit.
@@ -94,7 +95,9 @@ class Curve(Callback):
         self.sums: dict[str, float] = {}
         self.count = 0
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any
+    ) -> None:
         """Collect losses; write a row when it is time."""
         for name, value in outputs.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
@@ -111,7 +114,10 @@ class Curve(Callback):
     def write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Probe the averaged weights and append the row."""
         self.last = self.budget.elapsed
-        row: dict[str, float] = {"minutes": round(self.budget.elapsed / 60, 3), "steps": float(trainer.global_step)}
+        row: dict[str, float] = {
+            "minutes": round(self.budget.elapsed / 60, 3),
+            "steps": float(trainer.global_step),
+        }
         row |= {name: total / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         if not trainer.is_global_zero:
@@ -146,7 +152,9 @@ class Diffusion(L.LightningModule):
 
     def training_step(self, batch: State, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch; its randomness is a function of seed, rank and step."""
-        rng = random.generator(self.optimisation.seed, self.global_rank, self.global_step, device=self.device)
+        rng = random.generator(
+            self.optimisation.seed, self.global_rank, self.global_step, device=self.device
+        )
         denoiser = self.make_denoiser(self.network)
         loss, parts = denoising_loss(denoiser, self.processes, batch, self.objective, rng)
         return {"loss": loss, **parts}
@@ -154,7 +162,9 @@ class Diffusion(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""
         o = self.optimisation
-        return torch.optim.AdamW(self.network.parameters(), lr=o.lr, weight_decay=o.weight_decay, betas=(0.9, 0.99))
+        return torch.optim.AdamW(
+            self.network.parameters(), lr=o.lr, weight_decay=o.weight_decay, betas=(0.9, 0.99)
+        )
 
     def on_train_batch_start(self, batch: State, batch_idx: int) -> None:
         """Set the learning rate: warm-up in steps, cosine in time."""
@@ -170,9 +180,13 @@ class Diffusion(L.LightningModule):
         """Move the averaged weights."""
         decay = min(self.optimisation.ema, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
+            torch._foreach_lerp_(
+                list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay
+            )
 
-    def transfer_batch_to_device(self, batch: State, device: torch.device, dataloader_idx: int) -> State:
+    def transfer_batch_to_device(
+        self, batch: State, device: torch.device, dataloader_idx: int
+    ) -> State:
         """States move as a whole."""
         return batch.to(device)
 
@@ -233,15 +247,30 @@ def fit(module: Diffusion, batches: Any, run: Run, probe: Probe | None = None) -
     run.folder.mkdir(parents=True, exist_ok=True)
     last = run.folder / "last.ckpt"
     saver = ModelCheckpoint(
-        run.folder, filename="last", train_time_interval=timedelta(seconds=run.checkpoint_every), save_top_k=1,
+        run.folder,
+        filename="last",
+        train_time_interval=timedelta(seconds=run.checkpoint_every),
+        save_top_k=1,
         enable_version_counter=False,
     )
     curve = Curve(run.folder / "curve.csv", module.budget, run.curve_every, probe)
     trainer = L.Trainer(
-        accelerator=run.accelerator, devices=run.devices, num_nodes=run.nodes, precision=run.precision,
-        max_epochs=-1, gradient_clip_val=module.optimisation.clip, logger=False, enable_model_summary=False,
-        callbacks=[module.budget, saver, curve, *([TimeBar(module.budget)] if run.progress else [])],
-        enable_progress_bar=run.progress, use_distributed_sampler=False,
+        accelerator=run.accelerator,
+        devices=run.devices,
+        num_nodes=run.nodes,
+        precision=run.precision,
+        max_epochs=-1,
+        gradient_clip_val=module.optimisation.clip,
+        logger=False,
+        enable_model_summary=False,
+        callbacks=[
+            module.budget,
+            saver,
+            curve,
+            *([TimeBar(module.budget)] if run.progress else []),
+        ],
+        enable_progress_bar=run.progress,
+        use_distributed_sampler=False,
         strategy="ddp" if run.devices * run.nodes > 1 else "auto",
     )
     trainer.fit(module, batches, ckpt_path=last if run.resume and last.exists() else None)

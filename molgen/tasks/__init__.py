@@ -1,0 +1,1 @@
+"""Tasks: fields, processes, network and conditions of one kind of sample."""

@@ -1,4 +1,4 @@
-"""Training batches of molecules of one size: dense without padding, in an order set by seed, rank and epoch."""
+"""Training batches of molecules of one size, in an order set by seed, rank and epoch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

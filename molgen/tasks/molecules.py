@@ -1,7 +1,7 @@
 """Molecules as a diffusion task: fields, processes, network, and the way from and to atoms.
 
-The task is a plain value: it is written into the model's card, and everything that sampling needs (sizes,
-marginals, scale) comes from there and never from a data set. Needs torch only.
+The task is a plain value: it is written into the model's card, and everything that sampling needs
+(sizes, marginals, scale) comes from there and never from a data set. Needs torch only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from torch import Tensor
 from diffcore.denoisers import PREVIOUS, Context, as_clean
 from diffcore.domains import Nodes, Pairs, Points
 from diffcore.errors import ConfigError, DataError
-from diffcore.processes import Categorical, Gaussian, Process, absorbing_kernel, marginal_kernel, uniform_kernel
+from diffcore.processes import (
+    Categorical,
+    Gaussian,
+    Process,
+    absorbing_kernel,
+    marginal_kernel,
+    uniform_kernel,
+)
 from diffcore.schedules import Cosine, FlowTime, Schedule
 from diffcore.state import State, Times
 from molgen.models.eqgat import Eqgat, EqgatConfig
@@ -73,7 +80,9 @@ class MoleculeTask:
         """Classes of every node field, the absorbing one included."""
         extra = int(self.prior == "absorbing")
         sizes = {"atom": len(self.elements), "charge": len(self.charges)}
-        return {n: k + extra for n, k in (sizes | {n: NODE_FEATURES[n] for n in self.features}).items()}
+        return {
+            n: k + extra for n, k in (sizes | {n: NODE_FEATURES[n] for n in self.features}).items()
+        }
 
     @property
     def pair_classes(self) -> dict[str, int]:
@@ -120,11 +129,18 @@ class MoleculeTask:
         if self.chemistry == "continuous":
             sizes = self.node_classes | self.pair_classes
             domains = {n: p.domain for n, p in self.processes().items()}
-            fields = {n: domains[n].project(F.one_hot(x, sizes[n]).float(), mask) for n, x in fields.items()}
+            fields = {
+                n: domains[n].project(F.one_hot(x, sizes[n]).float(), mask)
+                for n, x in fields.items()
+            }
         return State({"pos": batch["pos"] / self.scale} | fields, mask)
 
     def decode(self, state: State) -> list[dict[str, Tensor]]:
-        """Arrays of every molecule: atomic_number [N], charge [N], bond_order [N, N], pos [N, 3] in Angstrom."""
+        """Arrays of every molecule.
+
+        Returns:
+            A row's atomic_number [N], charge [N], bond_order [N, N] and pos [N, 3] in Angstrom.
+        """
         state = state.to("cpu")
         if self.chemistry == "continuous":
             names = self.node_classes | self.pair_classes

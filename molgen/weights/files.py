@@ -30,7 +30,9 @@ def find_model(name_or_path: str | Path) -> Path:
     if path.suffix == ".safetensors" and path.is_file():
         return path
     names = ", ".join(known) or "none"
-    raise ModelFileError(f"unknown model {str(name_or_path)!r}: expected one of [{names}] or a .safetensors file")
+    raise ModelFileError(
+        f"unknown model {str(name_or_path)!r}: expected one of [{names}] or a .safetensors file"
+    )
 
 
 def write_model(path: Path, weights: Mapping[str, Any], card: Mapping[str, Any]) -> Path:
