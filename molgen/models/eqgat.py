@@ -1,11 +1,13 @@
 """EQGAT-diff: an equivariant graph attention network for dense batches of molecules.
 
-Le, Cremer, Noe, Clevert, Schuett 2024, "Navigating the design space of equivariant diffusion-based generative
-models for de novo 3D molecule generation" (ICLR). Node scalars, node vectors, positions and pair states are updated
-over all ordered pairs. Written for dense tensors: pair inputs that depend on one atom only are computed per atom
-and broadcast, and contractions over neighbours are matrix products.
+Le, Cremer, Noe, Clevert, Schuett 2024, "Navigating the design space of equivariant diffusion-based
+generative models for de novo 3D molecule generation" (ICLR). Node scalars, node vectors, positions
+and pair states are updated over all ordered pairs. Written for dense tensors: pair inputs that
+depend on one atom only are computed per atom and broadcast, and contractions over neighbours are
+matrix products.
 
-Shapes: B molecules, N atoms, S scalar, V vector, E pair channels, H hidden channels of the pair network.
+Shapes: B molecules, N atoms, S scalar, V vector, E pair channels, H hidden channels of the pair
+network.
 """
 
 from collections.abc import Mapping
@@ -51,7 +53,7 @@ def _gate(x: Tensor, mask: Tensor) -> Tensor:
 
 
 class MoleculeNorm(nn.Module):
-    """Per-molecule layer norm of scalars [B, N, S] and root-mean-square norm of vectors [B, N, 3, V]."""
+    """Per-molecule layer norm of scalars [B, N, S], root-mean-square norm of vectors [B,N,3,V]."""
 
     def __init__(self, scalars: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -67,13 +69,15 @@ class MoleculeNorm(nn.Module):
         var = _gate(s * s, mask).sum(1, keepdim=True).mean(-1, keepdim=True) / count
         s = s * torch.rsqrt(var + self.eps) * self.weight + self.bias
         if v is not None:
-            square = _gate(v.pow(2).sum(2).mean(-1), mask).sum(1).reshape(-1, 1, 1, 1) / count.unsqueeze(-1)
+            square = _gate(v.pow(2).sum(2).mean(-1), mask).sum(1).reshape(
+                -1, 1, 1, 1
+            ) / count.unsqueeze(-1)
             v = v * torch.rsqrt(square + self.eps)
         return s, v
 
 
 class GatedUpdate(nn.Module):
-    """Gated equivariant feed-forward of scalars and vectors (Schuett et al. 2021, PaiNN, as used in EQGAT)."""
+    """Gated equivariant feed-forward of scalars and vectors (Schuett et al. 2021, PaiNN)."""
 
     def __init__(self, scalars: int, vectors: int) -> None:
         super().__init__()
@@ -111,7 +115,7 @@ class Geometry:
         """From positions [B, N, 3]."""
         difference = p.unsqueeze(2) - p.unsqueeze(1)
         distance = torch.sqrt(difference.pow(2).sum(-1, keepdim=True) + 1e-6)
-        dot = torch.einsum("bik,bjk->bij", p, p).unsqueeze(-1)
+        dot = (p.unsqueeze(2) * p.unsqueeze(1)).sum(-1, keepdim=True)
         norms = torch.sqrt(p.pow(2).sum(-1, keepdim=True) + 1e-6)
         return cls(torch.cat([distance, dot], -1), norms, difference / (1 + distance))
 
@@ -142,22 +146,25 @@ class EqgatLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One update of scalars [B,N,S], vectors [B,N,3,V], positions [B,N,3] and pairs [B,N,N,E].
 
-        ``masks``: nodes [B, N], pairs without the diagonal [B, N, N], both float, and 1 / neighbours [B].
+        ``masks``: nodes [B, N], pairs without the diagonal [B, N, N], both float, and 1 /
+        neighbours [B].
         """
         node, pair, inverse = masks
         geometry = Geometry.of(p)
+        invariants = geometry.invariants.to(e.dtype)
         s, normed = self.norm(s, None if self.first else v, node)
         v = v if normed is None else normed
         e = self.edge_in(e)
         s_norm = torch.cat([s, geometry.norms], -1)
-        hidden = self.pair(torch.cat([e, geometry.invariants], -1))
+        hidden = self.pair(torch.cat([e, invariants], -1))
         hidden = hidden + self.target(s_norm).unsqueeze(2) + self.source(s_norm).unsqueeze(1)
         logits, edge, along, *gates = self.messages(F.silu(hidden)).split(self.sizes, -1)
 
         s = s + self._attend(logits, self.value(s), pair)
-        scaled = pair * inverse.reshape(-1, 1, 1)
-        v = v + self._vectors(gates, geometry.direction, v, scaled)
-        moved = torch.einsum("bijk,bij->bik", geometry.direction, along.squeeze(-1) * scaled)
+        direction = geometry.direction * pair.unsqueeze(-1)
+        mean = inverse.reshape(-1, 1, 1)
+        v = v + self._vectors(gates, direction, v, pair) * mean.unsqueeze(-1)
+        moved = (direction * along).sum(2) * mean
         p = p + _gate(self._bounded(moved, node), node)
         e = self.edge_out(F.silu(edge + e))
         ds, dv = self.update(s, v)
@@ -166,28 +173,27 @@ class EqgatLayer(nn.Module):
     def _attend(self, logits: Tensor, value: Tensor, pair: Tensor) -> Tensor:
         """Softmax over sources j, per head; [B,N,N,heads] and [B,N,S] -> [B,N,S]."""
         b, n, size = value.shape
-        logits = logits.masked_fill(pair.unsqueeze(-1) == 0, -1e9)
-        weights = torch.softmax(logits, 2) * pair.unsqueeze(-1)
+        off = (pair - 1).unsqueeze(1).to(logits.dtype) * 1e9
+        weights = torch.softmax(logits.permute(0, 3, 1, 2) + off, -1).to(value.dtype)
         value = value.reshape(b, n, self.config.heads, -1).permute(0, 2, 1, 3)
-        mixed = torch.matmul(weights.permute(0, 3, 1, 2), value)
-        return mixed.permute(0, 2, 1, 3).reshape(b, n, size)
+        return torch.matmul(weights, value).permute(0, 2, 1, 3).reshape(b, n, size)
 
-    def _vectors(self, gates: list[Tensor], direction: Tensor, v: Tensor, scaled: Tensor) -> Tensor:
-        """Mean over sources of gated directions, transformed source vectors and cross products: [B,N,3,V]."""
-        along = torch.matmul((direction * scaled.unsqueeze(-1)).transpose(2, 3), gates[0])
+    def _vectors(self, gates: list[Tensor], direction: Tensor, v: Tensor, pair: Tensor) -> Tensor:
+        """Sum over sources of gated directions, source vectors and cross products: [B,N,3,V]."""
+        along = torch.matmul(direction.transpose(2, 3), gates[0])
         if self.vector is None:
             return along
-        b, n, _, size = v.shape
+        mask = pair.unsqueeze(-1).to(gates[1].dtype)
         channels_first = self.vector(v).permute(0, 3, 1, 2)
-        carried = torch.matmul((gates[1] * scaled.unsqueeze(-1)).permute(0, 3, 1, 2), channels_first)
+        carried = torch.matmul((gates[1] * mask).permute(0, 3, 1, 2), channels_first)
         out = along + carried.permute(0, 2, 3, 1)
         if self.config.cross:
-            summed = torch.matmul((gates[2] * scaled.unsqueeze(-1)).permute(0, 3, 1, 2), v.permute(0, 3, 1, 2))
+            summed = torch.matmul((gates[2] * mask).permute(0, 3, 1, 2), v.permute(0, 3, 1, 2))
             out = out + torch.linalg.cross(v, summed.permute(0, 2, 3, 1), dim=2)
         return out
 
     def _bounded(self, moved: Tensor, node: Tensor) -> Tensor:
-        """The paper's position norm: the mean length of the steps of a molecule is a learned constant."""
+        """The paper's position norm: the mean step of a molecule's atoms is a learned length."""
         length = torch.sqrt(moved.pow(2).sum(-1, keepdim=True) + 1e-12)
         mean = _gate(length, node).sum(1, keepdim=True) / node.sum(1).clamp_min(1).reshape(-1, 1, 1)
         return self.step * moved / (mean + 1e-2)
@@ -204,7 +210,11 @@ class Eqgat(nn.Module):
     """
 
     def __init__(
-        self, config: EqgatConfig, nodes: Mapping[str, int], pairs: Mapping[str, int], times: tuple[str, ...]
+        self,
+        config: EqgatConfig,
+        nodes: Mapping[str, int],
+        pairs: Mapping[str, int],
+        times: tuple[str, ...],
     ) -> None:
         super().__init__()
         c = config
@@ -212,7 +222,9 @@ class Eqgat(nn.Module):
         n_node, n_pair = sum(self.nodes.values()), sum(self.pairs.values())
         features = 3 * len(self.times)
         self.embed_node = nn.Sequential(
-            nn.Linear(2 * n_node + features + 1, c.scalars), nn.SiLU(), nn.Linear(c.scalars, c.scalars)
+            nn.Linear(2 * n_node + features + 1, c.scalars),
+            nn.SiLU(),
+            nn.Linear(c.scalars, c.scalars),
         )
         self.embed_pair = nn.Sequential(
             nn.Linear(2 * n_pair + features + 2, c.pairs), nn.SiLU(), nn.Linear(c.pairs, c.pairs)
@@ -221,9 +233,13 @@ class Eqgat(nn.Module):
         self.layers = nn.ModuleList(EqgatLayer(c, first=False) for _ in range(c.layers))
         self.final_norm = MoleculeNorm(c.scalars)
         self.head_position = nn.Linear(c.vectors, 1, bias=False)
-        self.head_node = nn.Sequential(nn.Linear(c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, n_node))
+        self.head_node = nn.Sequential(
+            nn.Linear(c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, n_node)
+        )
         self.head_sum = nn.Linear(c.scalars, c.pairs)
-        self.head_pair = nn.Sequential(nn.Linear(c.pairs + 1, c.pairs), nn.SiLU(), nn.Linear(c.pairs, n_pair))
+        self.head_pair = nn.Sequential(
+            nn.Linear(c.pairs + 1, c.pairs), nn.SiLU(), nn.Linear(c.pairs, n_pair)
+        )
 
     def forward(
         self,
@@ -236,11 +252,13 @@ class Eqgat(nn.Module):
         """Predict every field.
 
         Args:
-            fields: categorical fields as one-hot or probabilities: [B, N, K] and, symmetric, [B, N, N, K].
+            fields: categorical fields as one-hot or probabilities: [B, N, K] and, symmetric, [B, N,
+                N, K].
             pos: positions [B, N, 3], Angstrom, centred.
             times: [B] per field.
             mask: [B, N] bool.
-            previous: last prediction of every field (``pos`` included) for self-conditioning, or None.
+            previous: last prediction of every field (``pos`` included) for self-conditioning, or
+                None.
 
         Returns:
             ``pos`` [B, N, 3] (not yet centred) and logits of every categorical field.
@@ -258,7 +276,13 @@ class Eqgat(nn.Module):
         size = (node.sum(1) / 30).reshape(b, 1, 1).expand(b, n, 1)
         s = self.embed_node(
             torch.cat(
-                [*(fields[k] for k in self.nodes), *(last[k] for k in self.nodes), _spread(t, (b, n)), size], -1
+                [
+                    *(fields[k] for k in self.nodes),
+                    *(last[k] for k in self.nodes),
+                    _spread(t, (b, n)),
+                    size,
+                ],
+                -1,
             )
         )
         geometry = Geometry.of(last_pos)
@@ -276,7 +300,9 @@ class Eqgat(nn.Module):
         shared = self.head_sum(s)
         symmetric = 0.5 * (e + e.transpose(1, 2)) + shared.unsqueeze(1) + shared.unsqueeze(2)
         distance = Geometry.of(out["pos"]).invariants[..., :1]
-        bonds = self.head_pair(torch.cat([F.silu(symmetric), distance], -1)).split(list(self.pairs.values()), -1)
+        bonds = self.head_pair(torch.cat([F.silu(symmetric), distance], -1)).split(
+            list(self.pairs.values()), -1
+        )
         return out | dict(zip(self.pairs, bonds, strict=True))
 
 

@@ -44,10 +44,12 @@ class SizeBatches(IterableDataset[State]):
         n_atoms = self.table.n_atoms[order]
         batches: list[Tensor] = []
         for n in n_atoms.unique():
-            batches.extend(order[n_atoms == n].split(self.size))
-        shuffled = torch.randperm(len(batches), generator=rng).tolist()
-        usable = len(batches) - len(batches) % self.world
-        return [batches[k] for k in shuffled[:usable][self.rank :: self.world]]
+            # one step's batches of all processes hold molecules of the same size: no process waits for another
+            whole = order[n_atoms == n].split(self.size * self.world)
+            batches.extend(
+                part[self.rank :: self.world] for part in whole if len(part) >= self.world
+            )
+        return [batches[k] for k in torch.randperm(len(batches), generator=rng).tolist()]
 
     def __iter__(self) -> Iterator[State]:
         """Epoch after epoch."""

@@ -1,0 +1,266 @@
+"""Generate molecules: a model file in, RDKit molecules out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from diffcore import random
+from diffcore.checkpoint import fill_module, load_card, load_weights
+from diffcore.denoisers import Counted, Denoiser, with_temperature
+from diffcore.errors import ConfigError, ModelFileError
+from diffcore.processes import Categorical
+from diffcore.samplers import prior, sample, solver
+from diffcore.schedules import power_grid
+from diffcore.state import State
+from molgen.tasks.molecules import MoleculeDenoiser, MoleculeTask
+from molgen.weights.files import find_model
+
+if TYPE_CHECKING:
+    from rdkit import Chem
+
+BLOCK = 128
+"""Molecules are made in blocks of this many, each handed out in order as soon as it is whole."""
+
+LANES = 8
+"""Rows of a network call are filled up to a multiple of this: matrix kernels treat whole tiles of rows alike,
+so that a molecule does not depend on its neighbours in the batch, to the last bit."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How molecules are drawn; a model's card holds its own.
+
+    Attributes:
+        steps: evaluations of the network (Heun makes about twice as many).
+        sampler: name in `diffcore.samplers.SOLVERS`.
+        temperature: of the predicted class probabilities; lower is safer and less diverse.
+        power: exponent of the time grid; above 1 there are more steps near the data.
+    """
+
+    steps: int = 50
+    sampler: str = "ddim"
+    temperature: float = 0.6
+    power: float = 1.5
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.steps < 1:
+            raise ConfigError(f"steps: expected at least 1, got {self.steps}")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ConfigError(f"temperature: expected a number above 0, got {self.temperature}")
+        if not (math.isfinite(self.power) and self.power > 0):
+            raise ConfigError(f"power: expected a number above 0, got {self.power}")
+        solver(self.sampler)
+
+
+@dataclass
+class MoleculeGenerator:
+    """A trained generator of molecules.
+
+    Attributes:
+        task: fields, processes and data statistics of the model.
+        denoiser: the network in the x0 convention.
+        sampling: the model's own settings.
+        card: what is known of the model: data, recipe, quality.
+        device: where the network's weights are.
+        evaluations: network evaluations so far, one per molecule and call.
+    """
+
+    task: MoleculeTask
+    denoiser: Denoiser
+    sampling: Sampling = field(default_factory=Sampling)
+    card: dict[str, Any] = field(default_factory=dict, repr=False)
+    device: torch.device = torch.device("cpu")
+    evaluations: int = 0
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path = "qm9", device: str = "cpu"
+    ) -> MoleculeGenerator:
+        """Load a shipped model by name, or a .safetensors file with its card beside it.
+
+        Raises:
+            ModelFileError: the model is unknown, or its files are missing, broken or do not fit each other.
+        """
+        path = find_model(name_or_path)
+        card = load_card(path)
+        if card.get("kind") != "molecules":
+            raise ModelFileError(f"{path}: expected a model of molecules, got {card.get('kind')!r}")
+        try:
+            task = MoleculeTask.from_json(card["task"])
+            settings = Sampling(**card.get("sampling", {}))
+        except (ConfigError, KeyError, TypeError) as error:
+            raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
+        network = task.build().requires_grad_(False).eval()
+        fill_module(network, load_weights(path, card), path)
+        denoiser = MoleculeDenoiser(network.to(device), task.processes(), task.predicts)
+        return cls(task, denoiser, settings, card, torch.device(device))
+
+    @property
+    def size_range(self) -> tuple[int, int]:
+        """Fewest and most atoms (hydrogens included) the model was trained on."""
+        return min(self.task.sizes), max(self.task.sizes)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        n_atoms: int | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        temperature: float | None = None,
+        batch_size: int = 64,
+        progress: bool | None = None,
+    ) -> list[Chem.Mol]:
+        """Generate ``n`` molecules.
+
+        Args:
+            n: how many.
+            seed: molecule ``i`` depends on the seed and ``i`` alone, not on ``n`` or the batch size.
+            n_atoms: atoms in every molecule, hydrogens included; drawn from the training sizes if left out.
+            steps: network evaluations; the model's own if left out.
+            sampler: name of the sampler; the model's own if left out.
+            temperature: of the class probabilities; the model's own if left out.
+            batch_size: rows of one network call: a matter of memory and speed only.
+            progress: show a bar; by default where the output is a terminal or a notebook.
+
+        Returns:
+            Molecules with explicit hydrogens, formal charges, bonds and one conformer (Angstrom), in order. Those
+            that RDKit accepts are sanitised; the others are handed over as the model made them: score them with
+            `molgen.evaluate`.
+
+        Raises:
+            ConfigError: an option is outside what is allowed.
+        """
+        from tqdm.auto import tqdm
+
+        mols = self.stream(
+            n,
+            seed=seed,
+            n_atoms=n_atoms,
+            steps=steps,
+            sampler=sampler,
+            temperature=temperature,
+            batch_size=batch_size,
+        )
+        disable = None if progress is None else not progress
+        return list(tqdm(mols, total=n, unit="mol", desc="generate", disable=disable, delay=1))
+
+    def stream(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        n_atoms: int | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        temperature: float | None = None,
+        batch_size: int = 64,
+    ) -> Iterator[Chem.Mol]:
+        """Generate molecules ``start`` to ``start + n`` of a seed, one after the other; see `sample`."""
+        if n < 1:
+            raise ConfigError(f"n: expected at least 1 molecule, got {n}")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
+        low, high = self.size_range
+        if n_atoms is not None and not low <= n_atoms <= high:
+            raise ConfigError(
+                f"n_atoms: the model makes molecules of {low} to {high} atoms, got {n_atoms}"
+            )
+        own = self.sampling
+        settings = Sampling(
+            own.steps if steps is None else steps,
+            own.sampler if sampler is None else sampler,
+            own.temperature if temperature is None else temperature,
+            own.power,
+        )
+        return self._blocks(start, start + n, seed, n_atoms, settings, batch_size)
+
+    def _blocks(
+        self,
+        start: int,
+        stop: int,
+        seed: int,
+        n_atoms: int | None,
+        settings: Sampling,
+        batch_size: int,
+    ) -> Iterator[Chem.Mol]:
+        for first in range(start, stop, BLOCK):
+            indices = list(range(first, min(first + BLOCK, stop)))
+            rngs = dict(zip(indices, random.row_generators(seed, indices), strict=True))
+            sizes = {i: n_atoms or self._draw_size(rngs[i]) for i in indices}
+            made: dict[int, Chem.Mol] = {}
+            for size in sorted(set(sizes.values())):
+                same = [i for i in indices if sizes[i] == size]
+                for at in range(0, len(same), batch_size):
+                    rows = same[at : at + batch_size]
+                    arrays = self.arrays([rngs[i] for i in rows], size, settings)
+                    made |= {
+                        i: self._molecule(a, seed, i) for i, a in zip(rows, arrays, strict=True)
+                    }
+            yield from (made[i] for i in indices)
+
+    def arrays(
+        self,
+        rngs: list[torch.Generator],
+        n_atoms: int,
+        settings: Sampling,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[dict[str, Tensor]]:
+        """Molecules of one size as arrays (see `MoleculeTask.decode`), one per generator."""
+        filled = rngs + [random.generator(0, k) for k in range(-len(rngs) % LANES)]
+        state = self._draw(filled, n_atoms, settings, progress)
+        return self.task.decode(state.take(torch.arange(len(rngs))))
+
+    def _draw(
+        self,
+        rngs: list[torch.Generator],
+        n_atoms: int,
+        settings: Sampling,
+        progress: Callable[[int, int], None] | None,
+    ) -> State:
+        processes = self.task.processes()
+        mask = torch.ones(len(rngs), n_atoms, dtype=torch.bool, device=self.device)
+        cold = {n: settings.temperature for n, p in processes.items() if isinstance(p, Categorical)}
+        denoiser = (
+            self.denoiser if settings.temperature == 1 else with_temperature(self.denoiser, cold)
+        )
+        counted = Counted(denoiser)
+        grid = power_grid(settings.steps, settings.power)
+        method = solver(settings.sampler)
+        with torch.inference_mode():
+            start = prior(processes, mask, rngs)
+            state = sample(counted, processes, start, grid, rngs, method=method, progress=progress)
+        self.evaluations += counted.evaluations
+        return state
+
+    def _draw_size(self, rng: torch.Generator) -> int:
+        counts = torch.tensor(list(self.task.sizes.values()), dtype=torch.float64)
+        u = torch.rand((), generator=rng, dtype=torch.float64)
+        return list(self.task.sizes)[int(random.categorical(counts, u))]
+
+    def _molecule(self, arrays: dict[str, Tensor], seed: int, index: int) -> Chem.Mol:
+        from rdkit import Chem, rdBase
+
+        from molgen.chem import mol_from_arrays
+
+        raw = mol_from_arrays(**{k: v.numpy() for k, v in arrays.items()})
+        mol = Chem.Mol(raw)
+        with rdBase.BlockLogs():
+            refused = Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE
+        if refused or any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()):
+            mol = raw
+        mol.SetProp("_Name", f"{self.card.get('name', 'molecule')}-{seed}-{index}")
+        for key, value in (("seed", seed), ("index", index), ("n_atoms", mol.GetNumAtoms())):
+            mol.SetIntProp(key, value)
+        mol.SetProp("model", str(self.card.get("name", "unnamed")))
+        return mol
