@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from diffcore.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rdkit import Chem
 
 _STYLE = """
@@ -39,16 +40,44 @@ def _record(mol: Chem.Mol | None, name: str) -> dict[str, Any] | None:
     """What the viewer needs of a molecule; None without finite coordinates."""
     if mol is None or mol.GetNumConformers() == 0 or mol.GetNumAtoms() == 0:
         return None
-    pos = [[round(float(x), 4) for x in row] for row in mol.GetConformer().GetPositions()]
-    if not all(math.isfinite(x) for row in pos for x in row):
+    pos = facing(mol.GetConformer().GetPositions())
+    if pos is None:
         return None
     bonds = [
         (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), bond.GetBondTypeAsDouble())
-        for bond in mol.GetBonds()
+        for bond in _kekulised(mol).GetBonds()
     ]
     title = name or (mol.GetProp("_Name") if mol.HasProp("_Name") else "")
     symbols = [atom.GetSymbol() for atom in mol.GetAtoms()]
-    return {"name": title, "symbols": symbols, "pos": pos, "bonds": bonds}
+    return {"name": title, "symbols": symbols, "pos": pos.round(4).tolist(), "bonds": bonds}
+
+
+def facing(positions: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Positions [N, 3], centred and turned so that the flattest side faces the viewer.
+
+    A proper rotation: handedness is kept. None if a coordinate is not finite.
+    """
+    import numpy as np
+
+    if not np.isfinite(positions).all():
+        return None
+    centred = positions - positions.mean(axis=0)
+    axes = np.linalg.svd(centred, full_matrices=True)[2]
+    axes[2] *= np.sign(np.linalg.det(axes))
+    return np.asarray(centred @ axes.T)
+
+
+def _kekulised(mol: Chem.Mol) -> Chem.Mol:
+    """A copy without aromatic bonds, or the molecule itself if that cannot be."""
+    from rdkit import Chem, rdBase
+
+    copy = Chem.Mol(mol)
+    with rdBase.BlockLogs():
+        try:
+            Chem.Kekulize(copy, clearAromaticFlags=True)
+        except (ValueError, RuntimeError):
+            return mol
+    return copy
 
 
 def _json(value: Any) -> str:

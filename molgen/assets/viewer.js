@@ -38,7 +38,7 @@ function molgenViewer(root, data) {
     label.textContent = (mol.name || "molecule " + (current + 1)) +
       (data.length > 1 ? "  (" + (current + 1) + " of " + data.length + ")" : "");
     turn = identity();
-    rotate(0.6, 0.35);
+    rotate(0.35, 0.3);
   }
 
   function stick(a, b, width, colour) {

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from diffcore.errors import DataError
-from molgen.viewer import view, viewer_html
+from molgen.viewer import facing, view, viewer_html
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)>"
 
@@ -30,6 +31,19 @@ def test_fragment_is_self_contained_and_safe() -> None:
     assert fragment.count("<script>") == 1 and fragment.count("</script>") == 1
     assert "onerror" in fragment and "<img" not in fragment  # as data, never as a tag
     assert '"symbols":["C","C","O"' in fragment and "[1,2,2.0]" in fragment
+
+
+def test_it_faces_the_viewer_and_keeps_its_handedness() -> None:
+    positions = np.random.default_rng(0).normal(size=(7, 3)) * [1.0, 5.0, 3.0] + 10
+    turned = facing(positions)
+    spread = turned.std(axis=0)
+    assert spread[0] > spread[1] > spread[2] and abs(turned.mean(axis=0)).max() < 1e-12
+
+    def volume(p: np.ndarray) -> float:
+        return float(np.linalg.det(p[1:4] - p[0]))
+
+    assert volume(turned) == pytest.approx(volume(positions))
+    assert facing(np.array([[0.0, np.nan, 0.0]])) is None
 
 
 def test_notebook_form() -> None:
