@@ -96,8 +96,7 @@ def _make(
         torch.set_num_threads(threads)
     generator = MoleculeGenerator.from_pretrained(model)
     mols = generator.stream(number - start, seed=seed, start=start, **options)
-    # The bar waits a moment, so that a refused option stays one line of text.
-    with tqdm(total=number, initial=start, unit="mol", desc="generate", delay=0.5) as bar:
+    with tqdm(total=number, initial=start, unit="mol", desc="generate") as bar:
         for mol in mols:
             yield mol
             bar.update()

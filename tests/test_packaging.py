@@ -54,7 +54,7 @@ def test_torch_is_pinned_without_a_build_tag() -> None:
 
 def test_copyleft_is_optional() -> None:
     core = {Requirement(text).name for text in PROJECT["project"]["dependencies"]}
-    assert not core & {"ase", "openbabel-wheel", "tblite", "qm9pack"}
+    assert not core & {"ase", "openbabel-wheel", "tblite", "meeko"}
 
 
 def test_every_folder_with_modules_is_a_package() -> None:

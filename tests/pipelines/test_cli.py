@@ -61,7 +61,10 @@ class FakeGenerator:
     ) -> Iterator[Chem.Mol]:
         if n_atoms is not None and not 3 <= n_atoms <= 29:
             raise ConfigError(f"n_atoms: expected 3 to 29, got {n_atoms}")
-        for index in range(start, start + number):
+        return self._molecules(seed, range(start, start + number))
+
+    def _molecules(self, seed: int, indices: range) -> Iterator[Chem.Mol]:
+        for index in indices:
             if index == self.stop_before:
                 raise KeyboardInterrupt
             mol = Chem.AddHs(Chem.MolFromSmiles("C" * (1 + (seed + index) % 4)))
