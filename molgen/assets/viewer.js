@@ -103,11 +103,15 @@ function molgenViewer(root, data) {
       const near = 1 / (1 - z / (extent * 5));
       return [w / 2 + x * scale * near, h / 2 - y * scale * near, z, near];
     });
+    const radius = (i) => RADII[mol.symbols[i]] || 0.42;
+    const toward = (a, b, part) => a.map((x, k) => x + Math.min(part, 0.45) * (b[k] - x));
     const colour = (i) => COLOURS[mol.symbols[i]] || "#d6336c";
     const things = points.map((p, i) => ({ z: p[2], paint: () =>
-      ball(p, scale * p[3] * (RADII[mol.symbols[i]] || 0.42), colour(i)) }));
+      ball(p, scale * p[3] * radius(i), colour(i)) }));
     for (const [i, j, order] of mol.bonds) {
-      const [a, b] = [points[i], points[j]];
+      const length = Math.hypot(...mol.centred[i].map((x, k) => x - mol.centred[j][k])) || 1;
+      const a = toward(points[i], points[j], (0.9 * radius(i)) / length);
+      const b = toward(points[j], points[i], (0.9 * radius(j)) / length);
       things.push({ z: (a[2] + b[2]) / 2 - 0.05, paint: () =>
         bond(a, b, order, scale * (a[3] + b[3]) / 2, [colour(i), colour(j)]) });
     }

@@ -70,7 +70,7 @@ def test_it_draws_in_a_browser(tmp_path: Path) -> None:
         [browser, *flags, "--dump-dom", page.as_uri()],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     ).stdout
     assert "<title>Molecules</title>" in dump
