@@ -8,6 +8,9 @@ from typing import Any
 
 from diffcore.errors import ConfigError, OutputError
 
+MAX_SEED = 2**31 - 1
+"""The seed is kept with every molecule, in a property of 32 bits."""
+
 
 def generate_molecules(
     number: int = 100,
@@ -53,6 +56,8 @@ def generate_molecules(
     for name, value in (("number", number), ("batch-size", batch_size), ("threads", threads)):
         if value is not None and value < 1:
             raise ConfigError(f"--{name}: expected at least 1, got {value}")
+    if not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"--seed: expected 0 to {MAX_SEED}, got {seed}")
     if resume and force:
         raise ConfigError("--resume continues a file and --force overwrites it: give one of them")
     if output.exists() and not (resume or force):

@@ -235,6 +235,8 @@ def test_yaml_builds_no_objects(run: Run, tag: str) -> None:
         (["generate", "molecules", "--config", "none.yaml"], "none.yaml"),
         (["generate", "molecules", "-n", "0"], "--number: expected at least 1, got 0"),
         (["generate", "molecules", "-n", "-3"], "--number: expected at least 1, got -3"),
+        (["generate", "molecules", "--seed", "-1"], "--seed: expected 0 to"),
+        (["generate", "molecules", "--seed", str(2**31)], "--seed: expected 0 to"),
         (["generate", "molecules", "--threads", "0"], "--threads: expected at least 1"),
         (["generate", "molecules", "--batch-size", "0"], "--batch-size: expected at least 1"),
         (["generate", "molecules", "--resume", "--force"], "--resume"),
