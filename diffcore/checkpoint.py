@@ -38,6 +38,7 @@ def save_weights(
     Raises:
         OutputError: the folder cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     stored = {
@@ -45,16 +46,21 @@ def save_weights(
         for k, v in weights.items()
     }
     part, card_path = path.with_suffix(".part"), path.with_suffix(".json")
+    card_part = card_path.with_suffix(".json.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(stored, str(part))
         full = {"format": CARD_FORMAT, **card, "weights": path.name, "sha256": sha256(part)}
-        card_part = card_path.with_suffix(".json.part")
         card_part.write_text(json.dumps(full, indent=1) + "\n")
         os.replace(part, path)
         os.replace(card_part, card_path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise OutputError(f"cannot write {path}: {reason}") from error
+    finally:
+        for left_over in (part, card_part):
+            if left_over.is_file():
+                left_over.unlink()
     return path
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffcore.errors import ConfigError
 from diffcore.processes import Categorical, Gaussian, Process
+from diffcore.schedules import FlowTime
 from diffcore.state import State, Times, expand
 
 Context = Mapping[str, Any]
@@ -53,7 +55,8 @@ def as_clean(
     """Convert a network's raw output for one field into its clean value, once, at the edge.
 
     Args:
-        raw: network output; for a categorical field logits [..., K], symmetrised for pairs.
+        raw: network output; for a categorical field logits [..., K], symmetrised for pairs. The
+            logit of a mask class is ignored: clean data are never masked (Sahoo et al. 2024, MDLM).
         x: the noisy field.
         t: times [B].
         process: the field's process.
@@ -62,18 +65,24 @@ def as_clean(
             ``logits`` else.
 
     Raises:
-        ValueError: an unknown kind of prediction.
+        ConfigError: an unknown kind of prediction, or a velocity without a `FlowTime` schedule.
     """
     if raw.dtype in (torch.bfloat16, torch.float16):
         raw = raw.float()
     if isinstance(process, Categorical):
+        if process.kernel.mask_class is not None:
+            hidden = torch.arange(raw.shape[-1], device=raw.device) == process.kernel.mask_class
+            raw = raw.masked_fill(hidden, -torch.inf)
         return raw.softmax(-1)
     if predicts == "velocity":
+        if not isinstance(process.schedule, FlowTime):
+            found = type(process.schedule).__name__
+            raise ConfigError(f"a velocity needs a FlowTime schedule, got {found}")
         raw = x0_from_velocity(x, raw, t)
     elif predicts != "x0":
         if predicts not in _CONTINUOUS:
-            known = ["x0", "velocity", *_CONTINUOUS]
-            raise ValueError(f"a prediction is one of {known}, got {predicts!r}")
+            known = ", ".join(["x0", "velocity", *_CONTINUOUS])
+            raise ConfigError(f"unknown prediction {predicts!r}; known: {known}")
         raw = _CONTINUOUS[predicts](x, raw, process.schedule.alpha(t), process.schedule.sigma(t))
     return process.domain.project(raw, mask)
 
@@ -94,7 +103,14 @@ class Counted:
 
 
 def with_temperature(denoiser: Denoiser, temperature: Mapping[str, float]) -> Denoiser:
-    """Sharpen (T < 1) or flatten (T > 1) the named fields' probabilities: p^(1/T), renormalised."""
+    """Sharpen (T < 1) or flatten (T > 1) the named fields' probabilities: p^(1/T), renormalised.
+
+    Raises:
+        ConfigError: a temperature that is not above zero.
+    """
+    for name, T in temperature.items():
+        if not T > 0:
+            raise ConfigError(f"expected a temperature above 0, got {T} for {name!r}")
 
     def wrapped(state: State, times: Times, context: Context) -> State:
         clean = denoiser(state, times, context)
@@ -146,7 +162,7 @@ class Oracle:
     def _log_likelihood(
         self, process: Process, x: Tensor, data: Tensor, t: Tensor, mask: Tensor
     ) -> Tensor:
-        weights = process.domain.weights(mask[:1]).to(torch.float64)
+        weights = process.domain.weights(mask).to(torch.float64).unsqueeze(1)
         if isinstance(process, Categorical):
             matrix = process.cumulative(t.double())
             rows = torch.stack([_lookup(matrix, one, x) for one in data], 1)
@@ -159,7 +175,8 @@ class Oracle:
         difference = (
             x.double().unsqueeze(1) - alpha.reshape(-1, 1, *([1] * (x.dim() - 1))) * data.double()
         )
-        squares = (difference**2).flatten(2).sum(-1)
+        weights = weights.reshape(*weights.shape, *([1] * (difference.dim() - weights.dim())))
+        squares = (weights * difference**2).flatten(2).sum(-1)
         return -0.5 * squares / sigma.unsqueeze(1) ** 2
 
     def __call__(self, state: State, times: Times, context: Context) -> State:

@@ -27,6 +27,7 @@ class Objective:
         weighting: ``uniform``; ``clipped_snr`` (SNR clipped to ``bounds``; EQGAT-diff); ``min_snr``
             (min(SNR, upper bound); Hang et al. 2023). Weights multiply the loss of x0.
         bounds: lower and upper bound of the weight.
+        field_bounds: bounds of single fields, in place of ``bounds``.
         noise_loss: take continuous losses in the noise, |eps - eps_hat|^2 = SNR |x0 - x0_hat|^2;
             goes with ``uniform``.
         self_condition: share of batches trained with the network's own last prediction as input.
@@ -41,6 +42,7 @@ class Objective:
     weights: Mapping[str, float] = field(default_factory=dict)
     weighting: str = "clipped_snr"
     bounds: tuple[float, float] = (0.05, 1.5)
+    field_bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     noise_loss: bool = False
     self_condition: float = 0.5
     independent: float = 0.1
@@ -49,13 +51,13 @@ class Objective:
     distort_below: float = 0.5
 
 
-def time_weight(objective: Objective, process: Process, t: Tensor) -> Tensor:
+def time_weight(objective: Objective, name: str, process: Process, t: Tensor) -> Tensor:
     """Weight [B] of a field's loss at times t [B].
 
     Raises:
         ConfigError: an unknown weighting.
     """
-    low, high = objective.bounds
+    low, high = objective.field_bounds.get(name, objective.bounds)
     snr = log_snr(process.schedule, t.clamp_min(SMALLEST_TIME)).exp()
     if objective.weighting == "uniform":
         weight = torch.ones_like(t)
@@ -155,7 +157,9 @@ def denoising_loss(
     with torch.autocast(device.type, enabled=False):
         for name, process in processes.items():
             loss = process.loss(predicted[name], clean[name], clean.mask)
-            weight = objective.weights.get(name, 1.0) * time_weight(objective, process, times[name])
+            weight = objective.weights.get(name, 1.0) * time_weight(
+                objective, name, process, times[name]
+            )
             total = total + (weight * loss).mean()
             parts[name] = loss.detach().mean()
     return total, parts

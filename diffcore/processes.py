@@ -217,13 +217,11 @@ class Categorical:
         return self.kernel.between((self.schedule.keep(t) / self.schedule.keep(s)).clamp(0, 1))
 
     def prior(self, mask: Tensor, rng: Rng) -> Tensor:
-        """Draws of the kernel's stationary class."""
-        kernel = self.kernel
-        stationary = kernel.replace.to(mask.device)
-        if kernel.mask_class is not None and kernel.masking > 0:
-            stationary = F.one_hot(
-                torch.tensor(kernel.mask_class, device=mask.device), kernel.classes
-            ).float()
+        """Draws of the forward process at t = 1, where no more than this is left of the data."""
+        replace = self.kernel.replace.to(mask.device)
+        stationary = replace @ self.cumulative(torch.ones(1, device=mask.device))[0].to(
+            replace.dtype
+        )
         return self._indices(stationary.expand(*self.domain.shape(mask), -1), mask, rng)
 
     def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
@@ -249,9 +247,11 @@ class Categorical:
         return by_class.gather(2, index).reshape(clean.shape)
 
     def posterior(self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """p(x_s | x_t, x0_hat) [..., K]."""
+        """p(x_s | x_t, x0_hat) [..., K]; x_t stays where the prediction rules it out altogether."""
         p = self._expect(x, clean, self.cumulative(s), t, s)
-        return p / p.sum(-1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)
+        total = p.sum(-1, keepdim=True)
+        stay = F.one_hot(x, p.shape[-1]).to(p.dtype)
+        return torch.where(total > 0, p / total.clamp_min(torch.finfo(p.dtype).tiny), stay)
 
     def reverse(
         self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng
@@ -260,8 +260,12 @@ class Categorical:
         return self._indices(self.posterior(x, clean, t, s), mask, rng)
 
     def jump_rates(self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """Expected jumps [..., K] to every other class in [s, t] (Campbell et al. 2022, eq. 7)."""
-        rates = self._expect(x, clean, self.cumulative(t), t, s)
+        """Expected jumps [..., K] to every other class in [s, t].
+
+        To first order in t - s the rates of Campbell et al. 2022 (eq. 7) times the step. Rates at t
+        itself diverge at t = 1, where a kernel forgets at once; this mean over the step does not.
+        """
+        rates = self._expect(x, clean, self.cumulative(s), t, s)
         return rates * (1 - F.one_hot(x, clean.shape[-1]).to(rates.dtype))
 
     def log_prob(

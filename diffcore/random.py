@@ -10,13 +10,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffcore.errors import ConfigError
+
 Rng = torch.Generator | Sequence[torch.Generator]
 
 
 def generator(seed: int, *path: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that is a pure function of the seed and a path of integers below it."""
-    state = np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0]
-    return torch.Generator(device=device).manual_seed(int(state) >> 1)
+    """A generator that is a pure function of the seed and a path of integers below it.
+
+    Torch's CPU generator takes 32 bits of a seed only: of 100,000 hashed seeds one pair would meet.
+    So the last integer of the path goes through a bijection of 32 bits, and siblings never share a
+    stream.
+
+    Raises:
+        ConfigError: a negative seed or path.
+    """
+    if min((seed, *path)) < 0:
+        raise ConfigError(f"expected a seed of 0 or more, got {min((seed, *path))}")
+    parent, last = (path[:-1], path[-1]) if path else ((), 0)
+    # the length keeps () and (0,) apart, the spawn key a path from a longer seed
+    sequence = np.random.SeedSequence(seed, spawn_key=(len(path), *parent, last >> 32))
+    high, low = (int(word) for word in sequence.generate_state(2, np.uint32))
+    state = (high >> 1) << 32 | _mix32(low ^ (last & 0xFFFFFFFF))
+    return torch.Generator(device=device).manual_seed(state)
+
+
+def _mix32(word: int) -> int:
+    """The finaliser of MurmurHash3 (Appleby 2011): a bijection that scatters neighbours."""
+    word = (word ^ (word >> 16)) * 0x85EBCA6B & 0xFFFFFFFF
+    word = (word ^ (word >> 13)) * 0xC2B2AE35 & 0xFFFFFFFF
+    return word ^ (word >> 16)
 
 
 def row_generators(seed: int, rows: Iterable[int]) -> list[torch.Generator]:

@@ -99,36 +99,32 @@ def tau_leaping(process: Process, at: Interval, rng: Rng) -> Tensor:
 
 
 def masked_decoding(process: Process, at: Interval, rng: Rng) -> Tensor:
-    """Unmask the most confident elements first (Chang et al. 2022, MaskGIT); for absorbing kernels.
+    """Unmask the most confident elements first (Chang et al. 2022, MaskGIT).
 
-    The number of elements still masked after the step is what the schedule expects at ``s``.
+    The number of elements still masked after the step is what the kernel expects at ``s``, rounded
+    down. Elements that carry a class keep it: made for absorbing kernels.
+
+    Raises:
+        ConfigError: the kernel has no mask class.
     """
     assert isinstance(process, Categorical)
-    mask_class = process.kernel.mask_class
-    if mask_class is None:
+    kernel, domain = process.kernel, process.domain
+    if kernel.mask_class is None:
         raise ConfigError("masked_decoding needs a kernel with a mask class")
-    weights = process.domain.weights(at.mask).to(at.clean.dtype)
-    weights = weights.expand(at.x.shape)
-    u = process.domain.tie(random.uniform(rng, at.clean[..., 0]))
-    drawn = process.domain.project(random.categorical(at.clean, u), at.mask)
-    confidence = at.clean.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
-    masked = (at.x == mask_class) & (weights > 0)
-    ties = torch.arange(confidence[0].numel(), device=at.x.device).reshape(confidence[0].shape)
-    confidence = confidence - 1e-9 * process.domain.tie(ties.unsqueeze(0))
-    remain = ((1 - process.schedule.keep(at.s)) * weights.flatten(1).sum(1)).floor()
-    ranked = torch.where(masked, confidence, torch.full_like(confidence, torch.inf)).flatten(1)
-    order = ranked.argsort(1)
-    share = (
-        torch.where(masked, weights, torch.zeros_like(weights))
-        .flatten(1)
-        .gather(1, order)
-        .cumsum(1)
-    )
-    keep_masked = torch.zeros_like(order, dtype=torch.bool).scatter(
-        1, order, share <= remain.unsqueeze(1)
-    )
-    reveal = masked & ~keep_masked.reshape(at.x.shape)
-    return process.domain.project(torch.where(reveal, drawn, at.x), at.mask)
+    shown = torch.arange(kernel.classes, device=at.x.device) != kernel.mask_class
+    clean = at.clean * shown
+    drawn = random.categorical(clean, domain.tie(random.uniform(rng, clean[..., 0])))
+    confidence = clean.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+    weights = domain.weights(at.mask).expand(at.x.shape)
+    index = torch.arange(at.x[0].numel(), device=at.x.device).reshape(1, *at.x.shape[1:])
+    one_of_tied = domain.tie(index) == index
+    masked = (at.x == kernel.mask_class) & (weights > 0) & one_of_tied
+    expected = (1 - process.schedule.keep(at.s) ** kernel.masking) * weights.flatten(1).sum(1)
+    remain = (expected + 1e-4).floor().unsqueeze(1)
+    ranked = torch.where(masked, confidence, torch.inf).flatten(1)
+    rank = ranked.argsort(dim=1, stable=True).argsort(dim=1)
+    reveal = masked & (rank >= remain).reshape(at.x.shape)
+    return domain.project(torch.where(reveal, drawn, at.x), at.mask)
 
 
 @dataclass(frozen=True)
@@ -246,9 +242,12 @@ def sample(
 
     Returns:
         State with means and class indices.
+
+    Raises:
+        ConfigError: the grid does not fall from at most 1 to 0, or a given field does not exist.
     """
+    grids = _grids(processes, grid, given)
     names = tuple(processes)
-    grids = {n: grid if isinstance(grid, Tensor) else grid[n] for n in names}
     steps = len(next(iter(grids.values()))) - 1
     free = {n: p for n, p in processes.items() if n not in given}
     memory: Memory | None = None
@@ -268,6 +267,30 @@ def sample(
     if progress:
         progress(steps, steps)
     return state.replace(**{n: p.decode(clean[n], state.mask) for n, p in free.items()})
+
+
+def _grids(
+    processes: Mapping[str, Process], grid: Tensor | Mapping[str, Tensor], given: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """A checked grid for every field that is not given."""
+    unknown = set(given) - set(processes)
+    if unknown or not set(processes) - set(given):
+        known = ", ".join(processes)
+        raise ConfigError(f"given fields: expected some of {known}, not all, got {list(given)}")
+    names = [n for n in processes if n not in given]
+    missing = [] if isinstance(grid, Tensor) else [n for n in names if n not in grid]
+    if missing:
+        raise ConfigError(f"expected a time grid for every field, none for {', '.join(missing)}")
+    grids = {n: grid if isinstance(grid, Tensor) else grid[n] for n in names}
+    if len({tuple(g.shape) for g in grids.values()}) > 1:
+        raise ConfigError("expected time grids of one length for all fields")
+    for one in grids.values():
+        falling = one.dim() == 1 and len(one) > 1 and bool((one.diff() <= 0).all())
+        if not falling or float(one[0]) > 1 or float(one[-1]) != 0 or bool((one[:-1] <= 0).any()):
+            raise ConfigError(
+                f"expected a time grid that falls from 1 or less to 0, got {one.tolist()}"
+            )
+    return grids
 
 
 def _float(state: State) -> torch.dtype:

@@ -52,11 +52,15 @@ class Cosine:
     nu: float = 1.0
     s: float = 0.008
 
+    def _angles(self, t: Tensor) -> tuple[float, Tensor]:
+        """The phase at 0, and how far t is from it, in radians."""
+        start = 0.5 * math.pi * self.s / (1 + self.s)
+        return start, 0.5 * math.pi / (1 + self.s) * t.clamp(0, 1) ** self.nu
+
     def alpha_bar(self, t: Tensor) -> Tensor:
         """alpha^2."""
-        start = math.cos(0.5 * math.pi * self.s / (1 + self.s)) ** 2
-        phase = (t.clamp(0, 1) ** self.nu + self.s) / (1 + self.s)
-        value = torch.cos(0.5 * math.pi * phase) ** 2 / start
+        start, angle = self._angles(t)
+        value = (torch.cos(start + angle) / math.cos(start)) ** 2
         return value.clamp(SMALLEST_SIGNAL, 1.0)
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -64,8 +68,10 @@ class Cosine:
         return self.alpha_bar(t).sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """sqrt(1 - alpha_bar)."""
-        return (1 - self.alpha_bar(t)).clamp_min(0).sqrt()
+        """sqrt(1 - alpha_bar), by a product of sines: the difference loses all digits near 0."""
+        start, angle = self._angles(t)
+        value = torch.sin(angle) * torch.sin(2 * start + angle) / math.cos(start) ** 2
+        return value.clamp(0, 1 - SMALLEST_SIGNAL).sqrt()
 
     def keep(self, t: Tensor) -> Tensor:
         """alpha_bar."""
