@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError
 from diffcore.objective import Objective
-from molgen.models.eqgat import PAPER, EqgatConfig
+from molgen.models.eqgat import PAPER, SMALL, EqgatConfig
 from molgen.tasks.molecules import NODE_FEATURES, MoleculeTask
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ class Recipe:
     Attributes:
         data: name of the data set.
         network: size of the network.
-        options: further options of the `MoleculeTask` (schedule, chemistry, prior, predicts, features).
+        options: further options of the `MoleculeTask` (schedule, chemistry, prior, predicts,
+            features).
         objective: the loss.
         optimisation: options of `diffcore.training.Optimisation`.
         batch: molecules a batch and process.
@@ -42,18 +43,22 @@ RECIPES: dict[str, Recipe] = {
     # the shipped weights: linear paths, aligned noise, small and wide in scalars, which are cheap
     "qm9": Recipe(
         data="qm9",
-        network=EqgatConfig(layers=6, scalars=256, vectors=16, pairs=32, hidden=64, heads=16),
+        network=SMALL,
         objective=Objective(
-            weights={"pos": 6.0, "atom": 0.4, "charge": 1.0, "bond": 2.0}, bounds=(0.2, 1.5), align=True
+            weights={"pos": 1.0, "atom": 0.4, "charge": 1.0, "bond": 2.0},
+            bounds=(0.2, 1.5),
+            field_bounds={"pos": (1.0, 400.0)},
         ),
-        optimisation={"lr": 1.5e-3},
+        optimisation={"lr": 2e-3},
     ),
     # the paper: Le et al. 2024, size, schedules, weights and optimiser of the QM9 model
     "qm9-paper": Recipe(
         data="qm9",
         network=PAPER,
         options={"schedule": "adaptive_cosine", "features": ("hybridisation", "ring", "aromatic")},
-        objective=Objective(weights=PAPER_WEIGHTS | FEATURE_WEIGHTS, align=False, self_condition=0.0),
+        objective=Objective(
+            weights=PAPER_WEIGHTS | FEATURE_WEIGHTS, align=False, self_condition=0.0
+        ),
         optimisation={"lr": 2e-4, "ema": 0.9999, "clip": 10.0, "weight_decay": 1e-12},
         batch=128,
     ),
@@ -72,7 +77,7 @@ def recipe(name: str) -> Recipe:
 
 
 def task_for(one: Recipe, table: MoleculeTable) -> MoleculeTask:
-    """The recipe's task with elements, charges, marginals, sizes and scale of the training split."""
+    """The recipe's task, with the training split's classes, marginals, sizes and scale."""
     import torch
 
     train = table.select(table.split_indices("train"))
@@ -88,7 +93,9 @@ def task_for(one: Recipe, table: MoleculeTable) -> MoleculeTask:
         "bond": _shares(orders),
     }
     for name in one.options.get("features", ()):
-        marginals[name] = _shares(torch.bincount(getattr(train, name).long(), minlength=NODE_FEATURES[name]))
+        marginals[name] = _shares(
+            torch.bincount(getattr(train, name).long(), minlength=NODE_FEATURES[name])
+        )
     owner = torch.repeat_interleave(torch.arange(len(train)), train.n_atoms.long())
     sums = torch.zeros(len(train), 3, dtype=torch.float64).index_add_(0, owner, train.pos.double())
     centred = train.pos.double() - (sums / n.unsqueeze(1))[owner]

@@ -78,7 +78,9 @@ def train_molecules(
     chosen, budget = find(recipe), training.Budget(seconds(max_time))
     folder = Path(out)
     if (folder / "last.ckpt").exists() and not resume:
-        raise OutputError(f"{folder} holds a training run already; give --resume to go on or another --out")
+        raise OutputError(
+            f"{folder} holds a training run already; give --resume to go on or another --out"
+        )
     if threads:
         torch.set_num_threads(threads)
     table = MoleculeTable.load(data) if data else _dataset(chosen.data)
@@ -96,23 +98,48 @@ def train_molecules(
         budget,
     )
     batches = SizeBatches(
-        table, table.split_indices("train"), task, chosen.batch, seed,
-        rank_of(devices, nodes), devices * nodes, start=lambda: module.global_step,
+        table,
+        table.split_indices("train"),
+        task,
+        chosen.batch,
+        seed,
+        rank_of(devices, nodes),
+        devices * nodes,
+        start=lambda: module.global_step,
     )
     loader = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=lambda state: state)
-    run = training.Run(folder, budget.seconds, resume, accelerator, devices, nodes, precision, curve_every=curve_every)
+    run = training.Run(
+        folder,
+        budget.seconds,
+        resume,
+        accelerator,
+        devices,
+        nodes,
+        precision,
+        curve_every=curve_every,
+    )
     training.fit(module, loader, run, _probe(task, probe, seed))
     card = {
         "kind": "molecules",
         "name": recipe,
         "data": {k: table.card.get(k) for k in ("name", "source", "licence", "counts")},
-        "recipe": {"name": recipe, "batch": chosen.batch, **training.describe(chosen.objective, module.optimisation)},
+        "recipe": {
+            "name": recipe,
+            "batch": chosen.batch,
+            **training.describe(chosen.objective, module.optimisation),
+        },
         "seed": seed,
-        "trained": {"minutes": round(budget.elapsed / 60, 1), "steps": module.global_step, **hardware(run)},
+        "trained": {
+            "minutes": round(budget.elapsed / 60, 1),
+            "steps": module.global_step,
+            **hardware(run),
+        },
         "task": task.to_json(),
     }
-    path = write_model(folder / f"{recipe}.safetensors", module.averaged.state_dict(), card)
-    plot_curve(folder / "curve.csv", folder / "curve.png")
+    path = folder / f"{recipe}.safetensors"
+    if module.global_rank == 0:
+        write_model(path, module.averaged.state_dict(), card)
+        plot_curve(folder / "curve.csv", folder / "curve.png")
     return path
 
 
@@ -132,8 +159,14 @@ def hardware(run: Any) -> dict[str, Any]:
 
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
-    return {"device": device, "devices": run.devices * run.nodes, "threads": torch.get_num_threads()}
+    device = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
+    )
+    return {
+        "device": device,
+        "devices": run.devices * run.nodes,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _dataset(name: str) -> Any:
@@ -144,7 +177,9 @@ def _dataset(name: str) -> Any:
     return qm9.load()
 
 
-def _probe(task: MoleculeTask, number: int, seed: int) -> Callable[[Denoiser], dict[str, float]] | None:
+def _probe(
+    task: MoleculeTask, number: int, seed: int
+) -> Callable[[Denoiser], dict[str, float]] | None:
     """Validity of a few molecules for the learning curve, where rdkit is installed."""
     from importlib.util import find_spec
 

@@ -29,6 +29,11 @@ class EqgatConfig:
         pairs: channels of a pair, E.
         hidden: hidden channels of the pair network, H.
         heads: attention heads; ``heads == scalars`` is the per-channel attention of the paper.
+        radial: Gaussian radial basis functions of the distance, beside the distance itself (paper: 0).
+        reach: radius up to which they are spread, in units of the positions.
+        moves: ``normed``: the mean length of a layer's position steps is a learned constant (the paper);
+            ``scaled``: steps are free and proportional to the noise level, so that nearly clean
+            positions are moved little.
         cross: add the cross product of the vectors of a pair, which sees chirality.
     """
 
@@ -38,13 +43,18 @@ class EqgatConfig:
     pairs: int = 128
     hidden: int = 256
     heads: int = 256
+    radial: int = 0
+    reach: float = 4.0
+    moves: str = "normed"
     cross: bool = False
 
 
 PAPER = EqgatConfig()
 """12 layers, 256 scalars, 256 vectors, 128 pair channels: 12.3 M parameters."""
 
-SMALL = EqgatConfig(layers=6, scalars=192, vectors=16, pairs=32, hidden=64, heads=16)
+SMALL = EqgatConfig(
+    layers=6, scalars=256, vectors=32, pairs=32, hidden=64, heads=16, radial=16, moves="scaled"
+)
 """A CPU-sized network of the same code."""
 
 
@@ -120,6 +130,16 @@ class Geometry:
         return cls(torch.cat([distance, dot], -1), norms, difference / (1 + distance))
 
 
+def radial_basis(invariants: Tensor, config: EqgatConfig) -> Tensor:
+    """Append Gaussians of the distance: [..., 2] -> [..., 2 + radial]."""
+    if not config.radial:
+        return invariants
+    width = config.reach / config.radial
+    centres = width * torch.arange(config.radial, device=invariants.device, dtype=invariants.dtype)
+    basis = torch.exp(-0.5 * ((invariants[..., :1] - centres) / width) ** 2)
+    return torch.cat([invariants, basis], -1)
+
+
 class EqgatLayer(nn.Module):
     """One message-passing layer over all ordered pairs."""
 
@@ -133,25 +153,31 @@ class EqgatLayer(nn.Module):
         self.edge_in = nn.Linear(c.pairs, c.pairs)
         self.target = nn.Linear(c.scalars + 1, c.hidden)
         self.source = nn.Linear(c.scalars + 1, c.hidden, bias=False)
-        self.pair = nn.Linear(c.pairs + 2, c.hidden, bias=False)
+        self.pair = nn.Linear(c.pairs + 2 + c.radial, c.hidden, bias=False)
         self.messages = nn.Linear(c.hidden, sum(self.sizes))
         self.edge_out = nn.Linear(c.pairs, c.pairs)
         self.value = nn.Linear(c.scalars, c.scalars)
         self.vector = None if first else nn.Linear(c.vectors, c.vectors, bias=False)
-        self.step = nn.Parameter(torch.ones(()))
+        self.step = nn.Parameter(torch.ones(())) if c.moves == "normed" else None
         self.update = GatedUpdate(c.scalars, c.vectors)
 
     def forward(
-        self, s: Tensor, v: Tensor, p: Tensor, e: Tensor, masks: tuple[Tensor, Tensor, Tensor]
+        self,
+        s: Tensor,
+        v: Tensor,
+        p: Tensor,
+        e: Tensor,
+        masks: tuple[Tensor, Tensor, Tensor],
+        level: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One update of scalars [B,N,S], vectors [B,N,3,V], positions [B,N,3] and pairs [B,N,N,E].
 
         ``masks``: nodes [B, N], pairs without the diagonal [B, N, N], both float, and 1 /
-        neighbours [B].
+        neighbours [B]. ``level``: noise level of the positions [B, 1, 1].
         """
         node, pair, inverse = masks
         geometry = Geometry.of(p)
-        invariants = geometry.invariants.to(e.dtype)
+        invariants = radial_basis(geometry.invariants, self.config).to(e.dtype)
         s, normed = self.norm(s, None if self.first else v, node)
         v = v if normed is None else normed
         e = self.edge_in(e)
@@ -165,7 +191,8 @@ class EqgatLayer(nn.Module):
         mean = inverse.reshape(-1, 1, 1)
         v = v + self._vectors(gates, direction, v, pair) * mean.unsqueeze(-1)
         moved = (direction * along).sum(2) * mean
-        p = p + _gate(self._bounded(moved, node), node)
+        moved = moved * level if self.step is None else self.step * self._unit(moved, node)
+        p = p + _gate(moved, node)
         e = self.edge_out(F.silu(edge + e))
         ds, dv = self.update(s, v)
         return _gate(s + ds, node), _gate(v + dv, node), p, e
@@ -192,11 +219,11 @@ class EqgatLayer(nn.Module):
             out = out + torch.linalg.cross(v, summed.permute(0, 2, 3, 1), dim=2)
         return out
 
-    def _bounded(self, moved: Tensor, node: Tensor) -> Tensor:
-        """The paper's position norm: the mean step of a molecule's atoms is a learned length."""
+    def _unit(self, moved: Tensor, node: Tensor) -> Tensor:
+        """The paper's position norm: the mean length of a molecule's steps becomes one."""
         length = torch.sqrt(moved.pow(2).sum(-1, keepdim=True) + 1e-12)
-        mean = _gate(length, node).sum(1, keepdim=True) / node.sum(1).clamp_min(1).reshape(-1, 1, 1)
-        return self.step * moved / (mean + 1e-2)
+        count = node.sum(1).clamp_min(1).reshape(-1, 1, 1)
+        return moved / (_gate(length, node).sum(1, keepdim=True) / count + 1e-2)
 
 
 class Eqgat(nn.Module):
@@ -220,14 +247,16 @@ class Eqgat(nn.Module):
         c = config
         self.config, self.nodes, self.pairs, self.times = c, dict(nodes), dict(pairs), tuple(times)
         n_node, n_pair = sum(self.nodes.values()), sum(self.pairs.values())
-        features = 3 * len(self.times)
+        features = 4 * len(self.times)
         self.embed_node = nn.Sequential(
             nn.Linear(2 * n_node + features + 1, c.scalars),
             nn.SiLU(),
             nn.Linear(c.scalars, c.scalars),
         )
         self.embed_pair = nn.Sequential(
-            nn.Linear(2 * n_pair + features + 2, c.pairs), nn.SiLU(), nn.Linear(c.pairs, c.pairs)
+            nn.Linear(2 * n_pair + features + 2 + c.radial, c.pairs),
+            nn.SiLU(),
+            nn.Linear(c.pairs, c.pairs),
         )
         self.embed_vector = nn.Linear(1, c.vectors, bias=False)
         self.layers = nn.ModuleList(EqgatLayer(c, first=False) for _ in range(c.layers))
@@ -238,7 +267,7 @@ class Eqgat(nn.Module):
         )
         self.head_sum = nn.Linear(c.scalars, c.pairs)
         self.head_pair = nn.Sequential(
-            nn.Linear(c.pairs + 1, c.pairs), nn.SiLU(), nn.Linear(c.pairs, n_pair)
+            nn.Linear(c.pairs + 1 + c.radial, c.pairs), nn.SiLU(), nn.Linear(c.pairs, n_pair)
         )
 
     def forward(
@@ -248,6 +277,7 @@ class Eqgat(nn.Module):
         times: Mapping[str, Tensor],
         mask: Tensor,
         previous: Mapping[str, Tensor] | None = None,
+        level: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Predict every field.
 
@@ -259,6 +289,7 @@ class Eqgat(nn.Module):
             mask: [B, N] bool.
             previous: last prediction of every field (``pos`` included) for self-conditioning, or
                 None.
+            level: noise level of the positions in [0, 1], [B]; one by default.
 
         Returns:
             ``pos`` [B, N, 3] (not yet centred) and logits of every categorical field.
@@ -269,7 +300,11 @@ class Eqgat(nn.Module):
         pair = node.unsqueeze(1) * node.unsqueeze(2) * (1 - eye)
         masks = (node, pair, 1 / (node.sum(1) - 1).clamp_min(1))
         t = torch.stack([times[name] for name in self.times], -1).to(pos.dtype)
-        t = torch.cat([t, torch.sin(torch.pi * t), torch.cos(torch.pi * t)], -1)
+        t = torch.cat(
+            [t, torch.sin(torch.pi * t), torch.cos(torch.pi * t), torch.log(t + 1e-3)], -1
+        )
+        level = torch.ones_like(t[:, 0]) if level is None else level.to(pos.dtype)
+        level = level.reshape(-1, 1, 1)
 
         last_pos = pos if previous is None else previous["pos"]
         last = {k: torch.zeros_like(v) for k, v in fields.items()} if previous is None else previous
@@ -285,24 +320,25 @@ class Eqgat(nn.Module):
                 -1,
             )
         )
-        geometry = Geometry.of(last_pos)
+        invariants = radial_basis(Geometry.of(last_pos).invariants, self.config)
         inputs = [*(fields[k] for k in self.pairs), *(last[k] for k in self.pairs)]
-        e = self.embed_pair(torch.cat([*inputs, _spread(t, (b, n, n)), geometry.invariants], -1))
+        e = self.embed_pair(torch.cat([*inputs, _spread(t, (b, n, n)), invariants], -1))
         v = self.embed_vector((last_pos - pos).unsqueeze(-1))
         p = pos
         for layer in self.layers:
-            s, v, p, e = layer(s, v, p, e, masks)
+            s, v, p, e = layer(s, v, p, e, masks, level)
 
         s, _ = self.final_norm(s, None, node)
-        out = {"pos": p + self.head_position(v).squeeze(-1)}
+        last_move = self.head_position(v).squeeze(-1)
+        out = {"pos": p + (last_move * level if self.config.moves == "scaled" else last_move)}
         classes = self.head_node(s).split(list(self.nodes.values()), -1)
         out |= dict(zip(self.nodes, classes, strict=True))
         shared = self.head_sum(s)
         symmetric = 0.5 * (e + e.transpose(1, 2)) + shared.unsqueeze(1) + shared.unsqueeze(2)
-        distance = Geometry.of(out["pos"]).invariants[..., :1]
-        bonds = self.head_pair(torch.cat([F.silu(symmetric), distance], -1)).split(
-            list(self.pairs.values()), -1
-        )
+        distance = radial_basis(Geometry.of(out["pos"]).invariants, self.config)
+        distance = torch.cat([distance[..., :1], distance[..., 2:]], -1)
+        bonds = self.head_pair(torch.cat([F.silu(symmetric), distance], -1))
+        bonds = bonds.split(list(self.pairs.values()), -1)
         return out | dict(zip(self.pairs, bonds, strict=True))
 
 

@@ -199,7 +199,12 @@ class MoleculeDenoiser:
         previous = context.get(PREVIOUS)
         names = (*self.network.nodes, *self.network.pairs)
         fields = {n: self._features(n, state[n]) for n in names}
-        raw = self.network(fields, state["pos"], times, state.mask, previous)
+        schedule = self.processes["pos"].schedule
+        alpha, sigma = schedule.alpha(times["pos"]), schedule.sigma(times["pos"])
+        level = sigma / torch.sqrt(alpha**2 + sigma**2)
+        raw = self.network(fields, state["pos"], times, state.mask, previous, level)
+        if self.predicts != "x0":
+            raw["pos"] = raw["pos"] - state["pos"]
         return State(
             {
                 n: as_clean(raw[n], state[n], times[n], p, state.mask, self.predicts)
