@@ -23,8 +23,15 @@ from diffcore.state import expand
 class Process(Protocol):
     """What a field must be able to do. Shapes: x [B, ...], t and s [B], mask [B, N]."""
 
-    schedule: Schedule
-    domain: Domain
+    @property
+    def schedule(self) -> Schedule:
+        """Noise level over time."""
+        ...
+
+    @property
+    def domain(self) -> Domain:
+        """Shape and symmetry of the field."""
+        ...
 
     def prior(self, mask: Tensor, rng: Rng) -> Tensor:
         """A draw from q(x_1)."""

@@ -1,6 +1,7 @@
 """Molecules: generators, data sets, networks and evaluators.
 
-``MoleculeGenerator`` and ``evaluate`` are loaded at their first use, so that importing the package stays quick.
+``MoleculeGenerator`` and ``evaluate`` are loaded at their first use, so that importing the
+package stays quick.
 """
 
 from importlib import import_module

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 BLOCK = 128
 """Molecules are made in blocks of this many, each handed out in order as soon as it is whole."""
 
-LANES = 8
-"""Rows of a network call are filled up to a multiple of this: matrix kernels treat whole tiles of rows alike,
-so that a molecule does not depend on its neighbours in the batch, to the last bit."""
+LANES = 4
+"""Rows of a network call are filled up to a multiple of this: matrix kernels treat whole tiles of
+rows alike, so that a molecule does not depend on its neighbours in a batch, to the last bit."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class MoleculeGenerator:
         """Load a shipped model by name, or a .safetensors file with its card beside it.
 
         Raises:
-            ModelFileError: the model is unknown, or its files are missing, broken or do not fit each other.
+            ModelFileError: the model is unknown, or its files are missing, broken or do not fit
+                each other.
         """
         path = find_model(name_or_path)
         card = load_card(path)
@@ -124,8 +125,10 @@ class MoleculeGenerator:
 
         Args:
             n: how many.
-            seed: molecule ``i`` depends on the seed and ``i`` alone, not on ``n`` or the batch size.
-            n_atoms: atoms in every molecule, hydrogens included; drawn from the training sizes if left out.
+            seed: molecule ``i`` depends on the seed and ``i`` alone, not on ``n`` or the batch
+                size.
+            n_atoms: atoms in every molecule, hydrogens included; drawn from the training sizes if
+                left out.
             steps: network evaluations; the model's own if left out.
             sampler: name of the sampler; the model's own if left out.
             temperature: of the class probabilities; the model's own if left out.
@@ -133,9 +136,9 @@ class MoleculeGenerator:
             progress: show a bar; by default where the output is a terminal or a notebook.
 
         Returns:
-            Molecules with explicit hydrogens, formal charges, bonds and one conformer (Angstrom), in order. Those
-            that RDKit accepts are sanitised; the others are handed over as the model made them: score them with
-            `molgen.evaluate`.
+            Molecules with explicit hydrogens, formal charges, bonds and one conformer (Angstrom),
+            in order. Those that RDKit accepts are sanitised; the others are handed over as the
+            model made them: score them with `molgen.evaluate`.
 
         Raises:
             ConfigError: an option is outside what is allowed.
@@ -166,7 +169,7 @@ class MoleculeGenerator:
         temperature: float | None = None,
         batch_size: int = 64,
     ) -> Iterator[Chem.Mol]:
-        """Generate molecules ``start`` to ``start + n`` of a seed, one after the other; see `sample`."""
+        """Generate molecules ``start`` to ``start + n`` of a seed, one by one; see `sample`."""
         if n < 1:
             raise ConfigError(f"n: expected at least 1 molecule, got {n}")
         if batch_size < 1:
@@ -261,6 +264,6 @@ class MoleculeGenerator:
             mol = raw
         mol.SetProp("_Name", f"{self.card.get('name', 'molecule')}-{seed}-{index}")
         for key, value in (("seed", seed), ("index", index), ("n_atoms", mol.GetNumAtoms())):
-            mol.SetIntProp(key, value)
+            mol.SetProp(key, str(value))
         mol.SetProp("model", str(self.card.get("name", "unnamed")))
         return mol

@@ -46,10 +46,10 @@ RECIPES: dict[str, Recipe] = {
         network=SMALL,
         objective=Objective(
             weights={"pos": 1.0, "atom": 0.4, "charge": 1.0, "bond": 2.0},
-            bounds=(0.2, 1.5),
+            bounds=(0.5, 1.5),
             field_bounds={"pos": (1.0, 400.0)},
         ),
-        optimisation={"lr": 2e-3},
+        optimisation={"lr": 3e-3},
     ),
     # the paper: Le et al. 2024, size, schedules, weights and optimiser of the QM9 model
     "qm9-paper": Recipe(

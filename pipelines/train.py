@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from diffcore.errors import ConfigError, OutputError
 
@@ -69,6 +69,7 @@ def train_molecules(
 
     from diffcore import random, training
     from molgen.datasets.table import MoleculeTable
+    from molgen.models.eqgat import Eqgat
     from molgen.recipes import recipe as find
     from molgen.recipes import task_for
     from molgen.tasks.batches import SizeBatches
@@ -91,7 +92,7 @@ def train_molecules(
         network = task.build()
     module = training.Diffusion(
         network,
-        lambda net: MoleculeDenoiser(net, processes, task.predicts),
+        lambda net: MoleculeDenoiser(cast(Eqgat, net), processes, task.predicts),
         processes,
         chosen.objective,
         training.Optimisation(**chosen.optimisation, seed=seed),

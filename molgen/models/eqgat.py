@@ -29,11 +29,13 @@ class EqgatConfig:
         pairs: channels of a pair, E.
         hidden: hidden channels of the pair network, H.
         heads: attention heads; ``heads == scalars`` is the per-channel attention of the paper.
-        radial: Gaussian radial basis functions of the distance, beside the distance itself (paper: 0).
+        radial: Gaussian radial basis functions of the distance, beside the distance itself; the
+            paper has none.
         reach: radius up to which they are spread, in units of the positions.
-        moves: ``normed``: the mean length of a layer's position steps is a learned constant (the paper);
-            ``scaled``: steps are free and proportional to the noise level, so that nearly clean
-            positions are moved little.
+        residual: False is the paper's layer: features are replaced by their normalised values
+            before every update, and the mean length of a layer's position steps is a learned
+            constant. True keeps residual streams and normalises only what an update reads, and
+            position steps are proportional to the noise level (see docs/molecules.md).
         cross: add the cross product of the vectors of a pair, which sees chirality.
     """
 
@@ -45,7 +47,7 @@ class EqgatConfig:
     heads: int = 256
     radial: int = 0
     reach: float = 4.0
-    moves: str = "normed"
+    residual: bool = False
     cross: bool = False
 
 
@@ -53,7 +55,7 @@ PAPER = EqgatConfig()
 """12 layers, 256 scalars, 256 vectors, 128 pair channels: 12.3 M parameters."""
 
 SMALL = EqgatConfig(
-    layers=6, scalars=256, vectors=32, pairs=32, hidden=64, heads=16, radial=16, moves="scaled"
+    layers=6, scalars=256, vectors=16, pairs=32, hidden=64, heads=16, radial=16, residual=True
 )
 """A CPU-sized network of the same code."""
 
@@ -71,19 +73,15 @@ class MoleculeNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(scalars))
         self.eps = eps
 
-    def forward(self, s: Tensor, v: Tensor | None, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, s: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise; ``mask`` [B, N] is a float mask."""
         count = mask.sum(1).clamp_min(1).reshape(-1, 1, 1)
         mean = _gate(s, mask).sum(1, keepdim=True).mean(-1, keepdim=True) / count
         s = s - mean
         var = _gate(s * s, mask).sum(1, keepdim=True).mean(-1, keepdim=True) / count
         s = s * torch.rsqrt(var + self.eps) * self.weight + self.bias
-        if v is not None:
-            square = _gate(v.pow(2).sum(2).mean(-1), mask).sum(1).reshape(
-                -1, 1, 1, 1
-            ) / count.unsqueeze(-1)
-            v = v * torch.rsqrt(square + self.eps)
-        return s, v
+        square = _gate(v.pow(2).sum(2).mean(-1), mask).sum(1).reshape(-1, 1, 1, 1)
+        return s, v * torch.rsqrt(square / count.unsqueeze(-1) + self.eps)
 
 
 class GatedUpdate(nn.Module):
@@ -143,13 +141,14 @@ def radial_basis(invariants: Tensor, config: EqgatConfig) -> Tensor:
 class EqgatLayer(nn.Module):
     """One message-passing layer over all ordered pairs."""
 
-    def __init__(self, config: EqgatConfig, first: bool) -> None:
+    def __init__(self, config: EqgatConfig) -> None:
         super().__init__()
         c = config
-        self.config, self.first = c, first
-        gates = 1 if first else 2 + c.cross
+        self.config = c
+        gates = 2 + c.cross
         self.sizes = [c.heads, c.pairs, 1, *([c.vectors] * gates)]
         self.norm = MoleculeNorm(c.scalars)
+        self.norm_update = MoleculeNorm(c.scalars) if c.residual else None
         self.edge_in = nn.Linear(c.pairs, c.pairs)
         self.target = nn.Linear(c.scalars + 1, c.hidden)
         self.source = nn.Linear(c.scalars + 1, c.hidden, bias=False)
@@ -157,8 +156,8 @@ class EqgatLayer(nn.Module):
         self.messages = nn.Linear(c.hidden, sum(self.sizes))
         self.edge_out = nn.Linear(c.pairs, c.pairs)
         self.value = nn.Linear(c.scalars, c.scalars)
-        self.vector = None if first else nn.Linear(c.vectors, c.vectors, bias=False)
-        self.step = nn.Parameter(torch.ones(())) if c.moves == "normed" else None
+        self.vector = nn.Linear(c.vectors, c.vectors, bias=False)
+        self.step = None if c.residual else nn.Parameter(torch.ones(()))
         self.update = GatedUpdate(c.scalars, c.vectors)
 
     def forward(
@@ -178,24 +177,28 @@ class EqgatLayer(nn.Module):
         node, pair, inverse = masks
         geometry = Geometry.of(p)
         invariants = radial_basis(geometry.invariants, self.config).to(e.dtype)
-        s, normed = self.norm(s, None if self.first else v, node)
-        v = v if normed is None else normed
+        before = s, v, e
+        s, v = self.norm(s, v, node)
         e = self.edge_in(e)
         s_norm = torch.cat([s, geometry.norms], -1)
         hidden = self.pair(torch.cat([e, invariants], -1))
         hidden = hidden + self.target(s_norm).unsqueeze(2) + self.source(s_norm).unsqueeze(1)
         logits, edge, along, *gates = self.messages(F.silu(hidden)).split(self.sizes, -1)
 
-        s = s + self._attend(logits, self.value(s), pair)
         direction = geometry.direction * pair.unsqueeze(-1)
         mean = inverse.reshape(-1, 1, 1)
-        v = v + self._vectors(gates, direction, v, pair) * mean.unsqueeze(-1)
         moved = (direction * along).sum(2) * mean
         moved = moved * level if self.step is None else self.step * self._unit(moved, node)
-        p = p + _gate(moved, node)
+        ds = self._attend(logits, self.value(s), pair)
+        dv = self._vectors(gates, direction, v, pair) * mean.unsqueeze(-1)
         e = self.edge_out(F.silu(edge + e))
-        ds, dv = self.update(s, v)
-        return _gate(s + ds, node), _gate(v + dv, node), p, e
+        if self.norm_update is None:
+            s, v = s + ds, v + dv
+            ds, dv = self.update(s, v)
+        else:
+            s, v, e = before[0] + ds, before[1] + dv, before[2] + e
+            ds, dv = self.update(*self.norm_update(s, v, node))
+        return _gate(s + ds, node), _gate(v + dv, node), p + _gate(moved, node), e
 
     def _attend(self, logits: Tensor, value: Tensor, pair: Tensor) -> Tensor:
         """Softmax over sources j, per head; [B,N,N,heads] and [B,N,S] -> [B,N,S]."""
@@ -208,8 +211,6 @@ class EqgatLayer(nn.Module):
     def _vectors(self, gates: list[Tensor], direction: Tensor, v: Tensor, pair: Tensor) -> Tensor:
         """Sum over sources of gated directions, source vectors and cross products: [B,N,3,V]."""
         along = torch.matmul(direction.transpose(2, 3), gates[0])
-        if self.vector is None:
-            return along
         mask = pair.unsqueeze(-1).to(gates[1].dtype)
         channels_first = self.vector(v).permute(0, 3, 1, 2)
         carried = torch.matmul((gates[1] * mask).permute(0, 3, 1, 2), channels_first)
@@ -259,7 +260,7 @@ class Eqgat(nn.Module):
             nn.Linear(c.pairs, c.pairs),
         )
         self.embed_vector = nn.Linear(1, c.vectors, bias=False)
-        self.layers = nn.ModuleList(EqgatLayer(c, first=False) for _ in range(c.layers))
+        self.layers = nn.ModuleList(EqgatLayer(c) for _ in range(c.layers))
         self.final_norm = MoleculeNorm(c.scalars)
         self.head_position = nn.Linear(c.vectors, 1, bias=False)
         self.head_node = nn.Sequential(
@@ -328,9 +329,9 @@ class Eqgat(nn.Module):
         for layer in self.layers:
             s, v, p, e = layer(s, v, p, e, masks, level)
 
-        s, _ = self.final_norm(s, None, node)
+        s, v = self.final_norm(s, v, node)
         last_move = self.head_position(v).squeeze(-1)
-        out = {"pos": p + (last_move * level if self.config.moves == "scaled" else last_move)}
+        out = {"pos": p + (last_move * level if self.config.residual else last_move)}
         classes = self.head_node(s).split(list(self.nodes.values()), -1)
         out |= dict(zip(self.nodes, classes, strict=True))
         shared = self.head_sum(s)

@@ -44,7 +44,8 @@ class SizeBatches(IterableDataset[State]):
         n_atoms = self.table.n_atoms[order]
         batches: list[Tensor] = []
         for n in n_atoms.unique():
-            # one step's batches of all processes hold molecules of the same size: no process waits for another
+            # one step's batches of all processes hold molecules of the same size: no process
+            # waits for another
             whole = order[n_atoms == n].split(self.size * self.world)
             batches.extend(
                 part[self.rank :: self.world] for part in whole if len(part) >= self.world
