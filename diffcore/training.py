@@ -5,8 +5,10 @@ Importing this module imports Lightning (seconds): import it only where training
 
 import copy
 import csv
+import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -17,6 +19,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from diffcore import random
 from diffcore.denoisers import Denoiser
@@ -220,19 +223,35 @@ class Run:
     progress: bool = True
 
 
-class TimeBar(L.pytorch.callbacks.TQDMProgressBar):
-    """The progress bar of a run that is limited by time: minutes done and left, not batches."""
+class TimeBar(Callback):
+    """The progress bar of a run that is limited by time: seconds done and left, steps and loss."""
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(refresh_rate=20)
         self.budget = budget
+        self.bar: tqdm[Any] | None = None
 
-    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """What stands at the end of the bar."""
-        left = max(0.0, (1 - self.budget.fraction) * (self.budget.before + self.budget.seconds))
-        loss = trainer.callback_metrics.get("loss")
-        shown = {"left": str(timedelta(seconds=round(left)))}
-        return shown | ({} if loss is None else {"loss": f"{float(loss):.3f}"})
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the bar on the first process."""
+        if trainer.is_global_zero:
+            form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+            self.bar = tqdm(total=self.budget.seconds, desc="train", bar_format=form, mininterval=1)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        """Move it."""
+        if self.bar is None:
+            return
+        done = min(self.budget.seconds, self.budget.elapsed - self.budget.before)
+        self.bar.set_postfix(
+            steps=trainer.global_step, loss=f"{float(outputs['loss'].detach()):.3f}", refresh=False
+        )
+        self.bar.update(done - self.bar.n)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Close it."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 def fit(module: Diffusion, batches: Any, run: Run, probe: Probe | None = None) -> Path:
@@ -244,6 +263,10 @@ def fit(module: Diffusion, batches: Any, run: Run, probe: Probe | None = None) -
         run: folder, time, hardware.
         probe: scores the averaged denoiser for the learning curve, on the first process.
     """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(
+            logging.WARNING
+        )  # hints about other products, not progress
     run.folder.mkdir(parents=True, exist_ok=True)
     last = run.folder / "last.ckpt"
     saver = ModelCheckpoint(
@@ -269,11 +292,14 @@ def fit(module: Diffusion, batches: Any, run: Run, probe: Probe | None = None) -
             curve,
             *([TimeBar(module.budget)] if run.progress else []),
         ],
-        enable_progress_bar=run.progress,
+        enable_progress_bar=False,
         use_distributed_sampler=False,
         strategy="ddp" if run.devices * run.nodes > 1 else "auto",
     )
-    trainer.fit(module, batches, ckpt_path=last if run.resume and last.exists() else None)
+    resumed = last if run.resume and last.exists() else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer.fit(module, batches, ckpt_path=resumed, weights_only=True if resumed else None)
     trainer.save_checkpoint(last)
     return last
 

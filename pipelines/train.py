@@ -193,8 +193,9 @@ def _probe(
 
         generator = MoleculeGenerator(task, denoiser)
         mols = generator.sample(number, seed=seed)
-        summary = evaluate(mols, reference="qm9", progress=False).summary
-        return {"strict_valid": float(summary.loc["strict_valid", "value"])}
+        return {
+            "strict_valid": evaluate(mols, reference="qm9", progress=False).value("strict_valid")
+        }
 
     return probe
 
@@ -215,7 +216,7 @@ def plot_curve(table: Path, picture: Path) -> None:
     axes[0].set(xlabel="minutes of training", ylabel="mean loss", yscale="log")
     axes[0].legend(frameon=False, fontsize=8)
     if "strict_valid" in rows:
-        axes[1].plot(rows["minutes"], 100 * rows["strict_valid"], marker="o")
+        axes[1].plot(rows["minutes"], rows["strict_valid"], marker="o")
     axes[1].set(xlabel="minutes of training", ylabel="strictly valid / %", ylim=(0, 101))
     figure.savefig(picture, dpi=120)
     plt.close(figure)
