@@ -52,6 +52,7 @@ def save_weights(
         save_file(stored, str(part))
         full = {"format": CARD_FORMAT, **card, "weights": path.name, "sha256": sha256(part)}
         card_part.write_text(json.dumps(full, indent=1) + "\n")
+        part.chmod(0o644)
         os.replace(part, path)
         os.replace(card_part, card_path)
     except (OSError, SafetensorError) as error:

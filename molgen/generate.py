@@ -19,6 +19,7 @@ from diffcore.processes import Categorical
 from diffcore.samplers import prior, sample, solver
 from diffcore.schedules import power_grid
 from diffcore.state import State
+from molgen.progress import molecule_bar
 from molgen.tasks.molecules import MoleculeDenoiser, MoleculeTask
 from molgen.weights.files import find_model
 
@@ -143,19 +144,18 @@ class MoleculeGenerator:
         Raises:
             ConfigError: an option is outside what is allowed.
         """
-        from tqdm.auto import tqdm
-
-        mols = self.stream(
-            n,
-            seed=seed,
-            n_atoms=n_atoms,
-            steps=steps,
-            sampler=sampler,
-            temperature=temperature,
-            batch_size=batch_size,
-        )
-        disable = None if progress is None else not progress
-        return list(tqdm(mols, total=n, unit="mol", desc="generate", disable=disable, delay=1))
+        with molecule_bar(n, show=progress) as bar:
+            mols = self.stream(
+                n,
+                seed=seed,
+                n_atoms=n_atoms,
+                steps=steps,
+                sampler=sampler,
+                temperature=temperature,
+                batch_size=batch_size,
+                progress=bar.update,
+            )
+            return list(mols)
 
     def stream(
         self,
@@ -168,8 +168,13 @@ class MoleculeGenerator:
         sampler: str | None = None,
         temperature: float | None = None,
         batch_size: int = 64,
+        progress: Callable[[float], object] | None = None,
     ) -> Iterator[Chem.Mol]:
-        """Generate molecules ``start`` to ``start + n`` of a seed, one by one; see `sample`."""
+        """Generate molecules ``start`` to ``start + n`` of a seed, one by one; see `sample`.
+
+        They come out in blocks; ``progress`` is called in between with the share of a molecule's
+        work, in molecules, that has been done since its last call.
+        """
         if n < 1:
             raise ConfigError(f"n: expected at least 1 molecule, got {n}")
         if batch_size < 1:
@@ -186,7 +191,7 @@ class MoleculeGenerator:
             own.temperature if temperature is None else temperature,
             own.power,
         )
-        return self._blocks(start, start + n, seed, n_atoms, settings, batch_size)
+        return self._blocks(start, start + n, seed, n_atoms, settings, batch_size, progress)
 
     def _blocks(
         self,
@@ -196,6 +201,7 @@ class MoleculeGenerator:
         n_atoms: int | None,
         settings: Sampling,
         batch_size: int,
+        progress: Callable[[float], object] | None,
     ) -> Iterator[Chem.Mol]:
         for first in range(start, stop, BLOCK):
             indices = list(range(first, min(first + BLOCK, stop)))
@@ -206,7 +212,7 @@ class MoleculeGenerator:
                 same = [i for i in indices if sizes[i] == size]
                 for at in range(0, len(same), batch_size):
                     rows = same[at : at + batch_size]
-                    arrays = self.arrays([rngs[i] for i in rows], size, settings)
+                    arrays = self.arrays([rngs[i] for i in rows], size, settings, progress)
                     made |= {
                         i: self._molecule(a, seed, i) for i, a in zip(rows, arrays, strict=True)
                     }
@@ -217,11 +223,16 @@ class MoleculeGenerator:
         rngs: list[torch.Generator],
         n_atoms: int,
         settings: Sampling,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[float], object] | None = None,
     ) -> list[dict[str, Tensor]]:
         """Molecules of one size as arrays (see `MoleculeTask.decode`), one per generator."""
+
+        def done(_: int, steps: int) -> None:
+            if progress is not None:
+                progress(len(rngs) / steps)
+
         filled = rngs + [random.generator(0, k) for k in range(-len(rngs) % LANES)]
-        state = self._draw(filled, n_atoms, settings, progress)
+        state = self._draw(filled, n_atoms, settings, done)
         return self.task.decode(state.take(torch.arange(len(rngs))))
 
     def _draw(
@@ -229,7 +240,7 @@ class MoleculeGenerator:
         rngs: list[torch.Generator],
         n_atoms: int,
         settings: Sampling,
-        progress: Callable[[int, int], None] | None,
+        progress: Callable[[int, int], None],
     ) -> State:
         processes = self.task.processes()
         mask = torch.ones(len(rngs), n_atoms, dtype=torch.bool, device=self.device)

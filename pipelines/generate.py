@@ -24,7 +24,7 @@ def generate_molecules(
     batch_size: int | None = None,
     resume: bool = False,
     force: bool = False,
-    threads: int | None = None,
+    threads: int = 1,
 ) -> str:
     """Generate 3D molecules with hydrogens, charges and bonds into a file.
 
@@ -43,7 +43,7 @@ def generate_molecules(
         batch_size: Molecules made at a time.
         resume: Continue the file after its last whole record.
         force: Overwrite the file if it exists.
-        threads: Threads of the tensor library; its own choice if left out.
+        threads: Threads of the tensor library; more than one seldom pays for small molecules.
 
     Returns:
         One line that says what was written.
@@ -87,21 +87,20 @@ def generate_molecules(
 
 
 def _make(
-    number: int, start: int, seed: int, model: str, threads: int | None, options: dict[str, Any]
+    number: int, start: int, seed: int, model: str, threads: int, options: dict[str, Any]
 ) -> Iterator[Any]:
     """The molecules from `start` up to `number`, under a bar with the time left."""
     if start >= number:
         return
     import torch
-    from tqdm import tqdm
 
     from molgen.generate import MoleculeGenerator
+    from molgen.progress import molecule_bar
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     generator = MoleculeGenerator.from_pretrained(model)
-    mols = generator.stream(number - start, seed=seed, start=start, **options)
-    with tqdm(total=number, initial=start, unit="mol", desc="generate") as bar:
-        for mol in mols:
-            yield mol
-            bar.update()
+    # The bar waits a moment, so that a refused option stays one line of text.
+    with molecule_bar(number, initial=start, show=True) as bar:
+        yield from generator.stream(
+            number - start, seed=seed, start=start, progress=bar.update, **options
+        )

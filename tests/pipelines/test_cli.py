@@ -57,14 +57,23 @@ class FakeGenerator:
         return cls()
 
     def stream(
-        self, number: int, *, seed: int, start: int = 0, n_atoms: int | None = None
+        self,
+        number: int,
+        *,
+        seed: int,
+        start: int = 0,
+        n_atoms: int | None = None,
+        progress: Callable[[float], object],
     ) -> Iterator[Chem.Mol]:
         if n_atoms is not None and not 3 <= n_atoms <= 29:
             raise ConfigError(f"n_atoms: expected 3 to 29, got {n_atoms}")
-        return self._molecules(seed, range(start, start + number))
+        return self._molecules(seed, range(start, start + number), progress)
 
-    def _molecules(self, seed: int, indices: range) -> Iterator[Chem.Mol]:
+    def _molecules(
+        self, seed: int, indices: range, progress: Callable[[float], object]
+    ) -> Iterator[Chem.Mol]:
         for index in indices:
+            progress(1.0)
             if index == self.stop_before:
                 raise KeyboardInterrupt
             mol = Chem.AddHs(Chem.MolFromSmiles("C" * (1 + (seed + index) % 4)))
