@@ -108,7 +108,12 @@ def train_molecules(
         devices * nodes,
         start=lambda: module.global_step,
     )
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=lambda state: state)
+    loader = torch.utils.data.DataLoader(
+        batches,
+        batch_size=None,
+        collate_fn=lambda state: state,
+        generator=random.generator(seed, 1),
+    )
     run = training.Run(
         folder,
         budget.seconds,
