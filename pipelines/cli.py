@@ -71,6 +71,10 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "pipelines.bench:bench_molecules",
         "measure the cost of one molecule",
     ),
+    ("bench", "switches"): Command(
+        "pipelines.switches:bench_switches",
+        "measure what each switch of the training recipe does (minutes)",
+    ),
     ("data", "qm9"): Command(
         "molgen.datasets.qm9:convert",
         "convert the QM9 data set into one compact file",
