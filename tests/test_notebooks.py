@@ -1,0 +1,95 @@
+"""The notebooks: stripped in the repository, thin, and running from a folder of their own."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+
+NOTEBOOKS = ("01_generate_molecules.ipynb",)
+
+
+def read(repository: Path, name: str) -> Any:
+    return nbformat.read(repository / "notebooks" / name, as_version=4)
+
+
+def execute(notebook: Any, repository: Path, folder: Path) -> Any:
+    """Run all cells in this interpreter's own kernel, whatever kernels the user has installed."""
+    jupyter_client = pytest.importorskip("jupyter_client")
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    manager = jupyter_client.AsyncKernelManager(
+        transport="ipc", kernel_spec_manager=KernelSpecManager(kernel_dirs=[])
+    )
+    client = nbclient.NotebookClient(
+        notebook, km=manager, timeout=1200, resources={"metadata": {"path": str(folder / "cwd")}}
+    )
+    (folder / "cwd").mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(repository),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+    }
+    return client.execute(env=environment)
+
+
+def outputs(notebook: Any, kind: str) -> list[str]:
+    """All results of one MIME type."""
+    return [
+        output["data"][kind]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if kind in output.get("data", {})
+    ]
+
+
+def test_every_notebook_is_listed_here(repository: Path) -> None:
+    assert sorted(p.name for p in (repository / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_are_stripped_and_thin(repository: Path, name: str) -> None:
+    notebook = read(repository, name)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) <= 10 and len(notebook.cells) <= 20
+    for cell in code:
+        assert cell.outputs == [] and cell.execution_count is None
+        assert len(cell.source.splitlines()) <= 20, "a thin notebook calls the packages"
+
+
+@pytest.mark.timeout(1500)
+def test_the_first_notebook_runs_and_its_viewer_needs_no_network(
+    repository: Path, tmp_path: Path
+) -> None:
+    from molgen.weights.files import shipped
+
+    if "qm9" not in shipped():
+        pytest.skip("the weights qm9 are not in this checkout")
+    before = {p.name for p in (repository / "notebooks").iterdir()}
+    done = execute(read(repository, NOTEBOOKS[0]), repository, tmp_path)
+
+    kinds = [o.output_type for c in done.cells if c.cell_type == "code" for o in c.outputs]
+    assert kinds and "error" not in kinds
+    assert len(outputs(done, "image/png")) >= 1, "no 2D picture"
+    viewers = [text for text in outputs(done, "text/html") if "mg-viewer" in text]
+    assert len(viewers) == 1
+    page = html.unescape(viewers[0])
+    assert "molgenViewer(root," in page
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", page)
+    assert not re.search(r"https?://(?!www\.w3\.org)", page)
+
+    written = tmp_path / "cwd/demo/molecules.sdf"
+    assert written.read_text("utf-8").count("$$$$") == 12
+    assert {p.name for p in (repository / "notebooks").iterdir()} == before
