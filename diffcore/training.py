@@ -7,6 +7,7 @@ import copy
 import csv
 import logging
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,12 +18,14 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffcore import random
 from diffcore.denoisers import Denoiser
+from diffcore.errors import ModelFileError
 from diffcore.objective import Objective, denoising_loss
 from diffcore.processes import Process
 from diffcore.state import State
@@ -95,7 +98,7 @@ class Curve(Callback):
     def __init__(self, path: Path, budget: Budget, every: float, probe: Probe | None) -> None:
         self.path, self.budget, self.every, self.probe = path, budget, every, probe
         self.last: float | None = None
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, Tensor | float] = {}
         self.count = 0
 
     def on_train_batch_end(
@@ -103,7 +106,7 @@ class Curve(Callback):
     ) -> None:
         """Collect losses; write a row when it is time."""
         for name, value in outputs.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach()
         self.count += 1
         self.last = self.budget.elapsed if self.last is None else self.last
         if self.budget.elapsed - self.last >= self.every:
@@ -121,16 +124,19 @@ class Curve(Callback):
             "minutes": round(self.budget.elapsed / 60, 3),
             "steps": float(trainer.global_step),
         }
-        row |= {name: total / self.count for name, total in self.sums.items()}
+        row |= {name: float(total) / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         if not trainer.is_global_zero:
             return
         if self.probe is not None and isinstance(pl_module, Diffusion):
             row |= self.probe(pl_module.make_denoiser(pl_module.averaged))
-        known = self.path.exists()
+        names = list(row)
+        if self.path.exists():
+            with self.path.open(newline="") as stream:
+                names = next(csv.reader(stream), names)
         with self.path.open("a", newline="") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(row))
-            if not known:
+            writer = csv.DictWriter(stream, fieldnames=names, restval="", extrasaction="ignore")
+            if not stream.tell():
                 writer.writeheader()
             writer.writerow(row)
 
@@ -240,7 +246,7 @@ class TimeBar(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any
     ) -> None:
         """Move it."""
-        if self.bar is None:
+        if self.bar is None or trainer.global_step % 10:
             return
         done = min(self.budget.seconds, self.budget.elapsed - self.budget.before)
         self.bar.set_postfix(
@@ -252,6 +258,27 @@ class TimeBar(Callback):
         """Close it."""
         if self.bar is not None:
             self.bar.close()
+
+
+class WholeFile(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there: a kill leaves the old one."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write and move."""
+        part = Path(path).with_suffix(".part")
+        super().save_checkpoint(checkpoint, part, storage_options)
+        os.replace(part, path)
+
+
+def _check_checkpoint(path: Path) -> Path:
+    try:
+        TorchCheckpointIO().load_checkpoint(path, weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelFileError(f"{path} is not a readable checkpoint: {reason}") from error
+    return path
 
 
 def fit(module: Diffusion, batches: Any, run: Run, probe: Probe | None = None) -> Path:
@@ -294,9 +321,10 @@ def fit(module: Diffusion, batches: Any, run: Run, probe: Probe | None = None) -
         ],
         enable_progress_bar=False,
         use_distributed_sampler=False,
+        plugins=[WholeFile()],
         strategy="ddp" if run.devices * run.nodes > 1 else "auto",
     )
-    resumed = last if run.resume and last.exists() else None
+    resumed = _check_checkpoint(last) if run.resume and last.exists() else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         trainer.fit(module, batches, ckpt_path=resumed, weights_only=True if resumed else None)

@@ -189,7 +189,8 @@ class EqgatLayer(nn.Module):
         mean = inverse.reshape(-1, 1, 1)
         moved = (direction * along).sum(2) * mean
         moved = moved * level if self.step is None else self.step * self._unit(moved, node)
-        ds = self._attend(logits, self.value(s), pair)
+        has_neighbours = (node.sum(1) > 1).to(s.dtype)
+        ds = self._attend(logits, self.value(s), pair) * has_neighbours.reshape(-1, 1, 1)
         dv = self._vectors(gates, direction, v, pair) * mean.unsqueeze(-1)
         e = self.edge_out(F.silu(edge + e))
         if self.norm_update is None:

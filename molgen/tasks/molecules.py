@@ -182,7 +182,7 @@ class MoleculeTask:
                     "network": EqgatConfig(**value["network"]),
                 }
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"not a molecule task: {error}") from error
 
 
@@ -198,7 +198,7 @@ class MoleculeDenoiser:
         """Predict the clean state: means and class probabilities."""
         previous = context.get(PREVIOUS)
         names = (*self.network.nodes, *self.network.pairs)
-        fields = {n: self._features(n, state[n]) for n in names}
+        fields = {n: self._features(n, state[n], state["pos"].dtype) for n in names}
         schedule = self.processes["pos"].schedule
         alpha, sigma = schedule.alpha(times["pos"]), schedule.sigma(times["pos"])
         level = sigma / torch.sqrt(alpha**2 + sigma**2)
@@ -213,10 +213,10 @@ class MoleculeDenoiser:
             state.mask,
         )
 
-    def _features(self, name: str, x: Tensor) -> Tensor:
+    def _features(self, name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
         process = self.processes[name]
         if isinstance(process, Categorical):
-            return F.one_hot(x, process.kernel.classes).to(torch.get_default_dtype())
+            return F.one_hot(x, process.kernel.classes).to(dtype)
         return x
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffcore.errors import ConfigError, DataError, OutputError
+from diffcore.errors import ConfigError, DataError, ModelFileError, OutputError
 from molgen import recipes
 from molgen.generate import MoleculeGenerator
 from molgen.models.eqgat import EqgatConfig
@@ -88,6 +88,15 @@ def test_torn_data_is_refused(data: str, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match="not a readable molecule table"):
         train_molecules(recipe="tiny", data=data, out=str(tmp_path / "run"))
+
+
+def test_a_torn_checkpoint_is_one_line(data: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "last.ckpt").write_bytes(b"PK torn")
+    with pytest.raises(ModelFileError, match="last.ckpt is not a readable checkpoint: ") as error:
+        train_molecules(recipe="tiny", data=data, out=str(folder), resume=True, accelerator="cpu")
+    assert "\n" not in str(error.value)
 
 
 def test_rank_comes_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
