@@ -6,7 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+
+from molgen.weights.files import shipped
+from pipelines.cli import main
 
 
 def python_blocks(page: Path) -> list[str]:
@@ -32,6 +36,33 @@ def test_the_examples_of_diffcore_run_and_do_what_the_page_says(repository: Path
     gradients = [p.grad for p in names["network"].parameters()]
     assert all(g is not None and g.isfinite().all() and g.any() for g in gradients)
     assert set(names["parts"]) == {"point", "label"}
+
+
+def refusals(page: Path) -> list[tuple[str, str]]:
+    """The pairs (command, error line) that a page shows."""
+    form = r"^\$ designloom (.+)\n(designloom: error: .+)$"
+    return re.findall(form, page.read_text("utf-8"), re.MULTILINE)
+
+
+def test_bad_input_is_refused_in_the_words_of_the_page(
+    repository: Path, working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = shipped()
+    if "qm9" not in models:
+        pytest.skip("the weights qm9 are not in this checkout")
+    Path("torn.safetensors").write_bytes(models["qm9"].read_bytes()[:1000])
+    Path("torn.json").write_bytes(models["qm9"].with_suffix(".json").read_bytes())
+    for name, text in (("exists.sdf", "kept"), ("empty.sdf", ""), ("text.sdf", "no molecules")):
+        Path(name).write_text(text, encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in working_directory.iterdir()}
+
+    shown = refusals(repository / "docs/molecules.md")
+    assert len(shown) > 10
+    for command, line in shown:
+        assert main(command.split()) == 2, command
+        error = capsys.readouterr().err.strip()
+        assert re.fullmatch(re.escape(line).replace(r"\.\.\.", ".+"), error), error
+    assert {path.name: path.read_bytes() for path in working_directory.iterdir()} == before
 
 
 def test_links_between_pages_lead_to_files(repository: Path) -> None:
