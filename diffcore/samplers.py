@@ -86,6 +86,20 @@ def flow_euler(process: Process, at: Interval, rng: Rng) -> Tensor:
     return at.x + expand(at.s - at.t, at.x) * velocity
 
 
+def renoise(process: Process, at: Interval, rng: Rng) -> Tensor:
+    """A draw of x0 from the prediction, corrupted anew to s: p(x_s) = sum_k x0_hat(k) Q_s(k, x_s).
+
+    Forgets which classes x_t had, where `ancestral` tends to keep them: a wrong class does not lock
+    in. Exact for a single element; several are drawn independently of each other.
+    """
+    assert isinstance(process, Categorical)
+    flat = at.clean.reshape(at.clean.shape[0], -1, at.clean.shape[-1])
+    p = torch.einsum("bmk,bkj->bmj", flat, process.cumulative(at.s).to(flat.dtype))
+    p = p.reshape(at.clean.shape)
+    u = process.domain.tie(random.uniform(rng, p[..., 0]))
+    return process.domain.project(random.categorical(p, u), at.mask)
+
+
 def tau_leaping(process: Process, at: Interval, rng: Rng) -> Tensor:
     """Jumps of the reverse-time Markov chain (Campbell et al. 2022), at most one an element."""
     assert isinstance(process, Categorical)
@@ -146,6 +160,7 @@ SOLVERS: Mapping[str, Solver] = {
     "dpmpp_2m": Solver(dpmpp_2m),
     "heun": Solver(ddim, corrector=True),
     "flow_euler": Solver(flow_euler),
+    "renoise": Solver(ddim, renoise),
     "tau_leaping": Solver(ddim, tau_leaping),
     "masked": Solver(ddim, masked_decoding),
 }

@@ -26,7 +26,7 @@ from molgen.weights.files import find_model
 if TYPE_CHECKING:
     from rdkit import Chem
 
-BLOCK = 128
+BLOCK = 256
 """Molecules are made in blocks of this many, each handed out in order as soon as it is whole."""
 
 LANES = 4
@@ -45,10 +45,10 @@ class Sampling:
         power: exponent of the time grid; above 1 there are more steps near the data.
     """
 
-    steps: int = 50
-    sampler: str = "ddim"
-    temperature: float = 0.6
-    power: float = 1.5
+    steps: int = 45
+    sampler: str = "renoise"
+    temperature: float = 0.5
+    power: float = 1.3
 
     def __post_init__(self) -> None:
         """Check the ranges."""

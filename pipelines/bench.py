@@ -83,8 +83,10 @@ def bench_molecules(
 
     import torch
 
+    from diffcore.memory import keep_freed_memory
     from molgen.generate import MoleculeGenerator
 
+    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -94,10 +94,12 @@ def _make(
         return
     import torch
 
+    from diffcore.memory import keep_freed_memory
     from molgen.generate import MoleculeGenerator
     from molgen.progress import molecule_bar
 
     torch.set_num_threads(threads)
+    keep_freed_memory()
     generator = MoleculeGenerator.from_pretrained(model)
     # The bar waits a moment, so that a refused option stays one line of text.
     with molecule_bar(number, initial=start, show=True) as bar:
