@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from diffcore.samplers import SOLVERS
 from molgen.weights.files import shipped
 from pipelines.cli import main
 
@@ -36,6 +37,11 @@ def test_the_examples_of_diffcore_run_and_do_what_the_page_says(repository: Path
     gradients = [p.grad for p in names["network"].parameters()]
     assert all(g is not None and g.isfinite().all() and g.any() for g in gradients)
     assert set(names["parts"]) == {"point", "label"}
+
+
+def test_every_solver_is_on_the_page(repository: Path) -> None:
+    page = (repository / "docs/diffcore.md").read_text("utf-8")
+    assert [name for name in SOLVERS if f"| `{name}` |" not in page] == []
 
 
 def refusals(page: Path) -> list[tuple[str, str]]:
