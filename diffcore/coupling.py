@@ -18,8 +18,8 @@ def rotation_onto(x: Tensor, target: Tensor) -> Tensor:
     """
     u, _, vt = torch.linalg.svd(torch.einsum("bni,bnj->bij", target, x))
     sign = torch.det(u @ vt)
-    ones = torch.ones_like(sign)
-    rotation: Tensor = u @ torch.diag_embed(torch.stack([ones, ones, sign], -1)) @ vt
+    ones = torch.ones(*sign.shape, x.shape[-1] - 1, dtype=x.dtype, device=x.device)
+    rotation: Tensor = u @ torch.diag_embed(torch.cat([ones, sign.unsqueeze(-1)], -1)) @ vt
     return rotation
 
 

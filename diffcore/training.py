@@ -235,6 +235,7 @@ class TimeBar(Callback):
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.bar: tqdm[Any] | None = None
+        self.moved = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar on the first process."""
@@ -246,8 +247,9 @@ class TimeBar(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any
     ) -> None:
         """Move it."""
-        if self.bar is None or trainer.global_step % 10:
+        if self.bar is None or time.monotonic() - self.moved < 1:
             return
+        self.moved = time.monotonic()
         done = min(self.budget.seconds, self.budget.elapsed - self.budget.before)
         self.bar.set_postfix(
             steps=trainer.global_step, loss=f"{float(outputs['loss'].detach()):.3f}", refresh=False

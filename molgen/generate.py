@@ -71,7 +71,8 @@ class MoleculeGenerator:
         sampling: the model's own settings.
         card: what is known of the model: data, recipe, quality.
         device: where the network's weights are.
-        evaluations: network evaluations so far, one per molecule and call.
+        evaluations: network evaluations so far, one per molecule and call; rows that only fill a
+            call are not counted.
     """
 
     task: MoleculeTask
@@ -232,7 +233,8 @@ class MoleculeGenerator:
                 progress(len(rngs) / steps)
 
         filled = rngs + [random.generator(0, k) for k in range(-len(rngs) % LANES)]
-        state = self._draw(filled, n_atoms, settings, done)
+        state, calls = self._draw(filled, n_atoms, settings, done)
+        self.evaluations += calls * len(rngs)
         return self.task.decode(state.take(torch.arange(len(rngs))))
 
     def _draw(
@@ -241,7 +243,7 @@ class MoleculeGenerator:
         n_atoms: int,
         settings: Sampling,
         progress: Callable[[int, int], None],
-    ) -> State:
+    ) -> tuple[State, int]:
         processes = self.task.processes()
         mask = torch.ones(len(rngs), n_atoms, dtype=torch.bool, device=self.device)
         cold = {n: settings.temperature for n, p in processes.items() if isinstance(p, Categorical)}
@@ -254,8 +256,7 @@ class MoleculeGenerator:
         with torch.inference_mode():
             start = prior(processes, mask, rngs)
             state = sample(counted, processes, start, grid, rngs, method=method, progress=progress)
-        self.evaluations += counted.evaluations
-        return state
+        return state, counted.calls
 
     def _draw_size(self, rng: torch.Generator) -> int:
         counts = torch.tensor(list(self.task.sizes.values()), dtype=torch.float64)

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffcore import random
-from diffcore.denoisers import PREVIOUS, Denoiser
+from diffcore.denoisers import PREVIOUS, Counted, Denoiser
 from diffcore.samplers import prior
 from molgen.generate import MoleculeGenerator, Sampling
 from molgen.models.eqgat import PAPER
@@ -149,11 +149,12 @@ def time_generation(
     list(generator.stream(1, seed=seed, steps=2))
     network, drawing, total = Stopwatch(), Stopwatch(), Stopwatch()
     own = {one.name: getattr(generator, one.name) for one in fields(MoleculeGenerator)}
-    own |= {"denoiser": network.around(generator.denoiser), "evaluations": 0}
+    counted = Counted(network.around(generator.denoiser))
+    own |= {"denoiser": counted, "evaluations": 0}
     timed = TimedGenerator(**own, drawing=drawing)
     with total:
         mols = list(timed.stream(number, seed=seed, progress=advance))
-    return GenerationCost(mols, total, network, drawing, timed.evaluations)
+    return GenerationCost(mols, total, network, drawing, counted.evaluations)
 
 
 @dataclass(frozen=True)

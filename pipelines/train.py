@@ -76,6 +76,7 @@ def train_molecules(
     from molgen.tasks.molecules import MoleculeDenoiser
     from molgen.weights.files import write_model
 
+    _check_options(accelerator, precision, {"devices": devices, "nodes": nodes}, threads, probe)
     chosen, budget = find(recipe), training.Budget(seconds(max_time))
     folder = Path(out)
     if (folder / "last.ckpt").exists() and not resume:
@@ -147,6 +148,27 @@ def train_molecules(
         write_model(path, module.averaged.state_dict(), card)
         plot_curve(folder / "curve.csv", folder / "curve.png")
     return path
+
+
+def _check_options(
+    accelerator: str, precision: str, counts: dict[str, int], threads: int, probe: int
+) -> None:
+    import torch
+
+    for name, value, known in (
+        ("accelerator", accelerator, ("cpu", "gpu", "auto")),
+        ("precision", precision, ("32-true", "bf16-mixed")),
+    ):
+        if value not in known:
+            raise ConfigError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("accelerator: expected a GPU that torch can see, found none")
+    for name, number in counts.items():
+        if number < 1:
+            raise ConfigError(f"{name}: expected at least 1, got {number}")
+    for name, number in (("threads", threads), ("probe", probe)):
+        if number < 0:
+            raise ConfigError(f"{name}: expected 0 or more, got {number}")
 
 
 def rank_of(devices: int, nodes: int) -> int:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcore.errors import DataError
+from diffcore.errors import DataError, OutputError
 from molgen.datasets.parallel import map_in_order
 from molgen.datasets.qm9_rows import (
     COLUMNS,
@@ -74,24 +74,30 @@ def convert(
     progress: bool = True,
     workers: int = 2,
     source: str | os.PathLike[str] | None = None,
+    force: bool = False,
 ) -> Path:
     """Convert QM9 into one compact file; the same source gives the same bytes.
 
     Args:
-        out: file to write; the default is `cache_path()`.
+        out: file to write; by default the one in the user's cache (DESIGNLOOM_CACHE names another
+            folder), which is replaced.
         progress: show a bar with the time left.
         workers: processes; 1 converts in this process.
         source: folder with csv files in the format of qm9pack; the default is the installed
             package, whose files are checked by hash first.
+        force: overwrite `out` if it exists.
 
     Returns:
         The path written. Nothing is written before the conversion is complete.
 
     Raises:
         DataError: the package is missing, or its files are damaged or truncated.
-        OutputError: `out` cannot be written.
+        OutputError: `out` cannot be written, or exists without `force`.
     """
     from tqdm import tqdm
+
+    if out is not None and Path(out).exists() and not force:
+        raise OutputError(f"{out} exists: expected --force to overwrite it")
 
     if importlib.util.find_spec("rdkit") is None:
         raise DataError(f"converting QM9 needs rdkit; or copy a converted file to {cache_path()}")

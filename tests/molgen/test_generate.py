@@ -85,8 +85,8 @@ def test_sizes_follow_the_model_and_n_atoms_is_exact(model: Path) -> None:
 
 def test_molecules_are_centred_named_and_counted(model: Path) -> None:
     generator = MoleculeGenerator.from_pretrained(model)
-    mols = generator.sample(8, seed=2, n_atoms=5, steps=7, progress=False)
-    assert generator.evaluations == 8 * 7
+    mols = generator.sample(9, seed=2, n_atoms=5, steps=7, progress=False)
+    assert generator.evaluations == 9 * 7
     for index, mol in enumerate(mols):
         assert np.abs(coordinates(mol).mean(0)).max() < 1e-5
         assert mol.GetProp("_Name") == f"tiny-2-{index}"

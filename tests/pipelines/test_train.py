@@ -68,6 +68,10 @@ def test_a_run_leaves_a_model_a_card_a_curve_and_can_go_on(data: str, tmp_path: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--accelerator", "tpu"], "accelerator: expected one of cpu, gpu, auto, got 'tpu'"),
+        (["--precision", "8"], "precision: expected one of 32-true, bf16-mixed, got '8'"),
+        (["--devices", "0"], "devices: expected at least 1, got 0"),
+        (["--threads", "-1"], "threads: expected 0 or more, got -1"),
         (["--recipe", "qm10"], "unknown recipe 'qm10'; known: qm9, qm9-paper"),
         (["--max-time", "soon"], "expected a time as HH:MM:SS, got 'soon'"),
         (["--data", "missing.safetensors"], "no molecule table at missing.safetensors"),
