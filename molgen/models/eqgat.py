@@ -52,7 +52,7 @@ class EqgatConfig:
 
 
 PAPER = EqgatConfig()
-"""12 layers, 256 scalars, 256 vectors, 128 pair channels: 12.3 M parameters."""
+"""12 layers, 256 scalars, 256 vectors, 128 pair channels: 12.5 M parameters (published: 12.3 M)."""
 
 SMALL = EqgatConfig(
     layers=6, scalars=256, vectors=16, pairs=32, hidden=64, heads=16, radial=16, residual=True
