@@ -18,6 +18,9 @@ from molgen.evaluate.prepared import Prepared
 
 Family = Literal["strict", "legacy", "description"]
 
+Cost = Literal["cheap", "posebusters", "xtb"]
+"""Sets of metrics: milliseconds a molecule, tenths of a second, seconds."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -33,6 +36,7 @@ class Metric:
             metric out of the summary.
         failed: The column's value where there is no molecule to measure.
         source: Where the definition comes from.
+        cost: The set it belongs to: `cheap` is always measured, the others when asked for.
     """
 
     definition: str
@@ -42,6 +46,7 @@ class Metric:
     whole: Callable[[pd.DataFrame], tuple[float, int]] | None = None
     failed: Any = None
     source: str = ""
+    cost: Cost = "cheap"
 
 
 def _average(column: str) -> Callable[[pd.DataFrame], tuple[float, int]]:
