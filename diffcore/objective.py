@@ -37,6 +37,8 @@ class Objective:
         distort: standard deviation of extra noise put on half of the continuous inputs at times
             below ``distort_below``: inputs as imperfect as the sampler's own (FlowMol3).
         distort_below: see ``distort``.
+        condition_drop: share of rows that see no condition (classifier-free guidance; Ho and
+            Salimans 2021); the others see a random number of the condition's columns.
     """
 
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Objective:
     align: bool = True
     distort: float = 0.0
     distort_below: float = 0.5
+    condition_drop: float = 0.0
 
 
 def time_weight(objective: Objective, name: str, process: Process, t: Tensor) -> Tensor:
@@ -96,8 +99,8 @@ def corrupt(
     objective: Objective,
     rng: torch.Generator,
 ) -> State:
-    """The noisy state: every field at its own time."""
-    noisy = {}
+    """The noisy state: every field at its own time; fields without a process as they are."""
+    noisy = {name: x for name, x in clean.items() if name not in processes}
     for name, process in processes.items():
         x0, t = clean[name], times[name].to(clean.mask.device)
         if objective.align and isinstance(process, Gaussian) and isinstance(process.domain, Points):
@@ -119,6 +122,26 @@ def corrupt(
     return State(noisy, clean.mask)
 
 
+def drop_conditions(clean: State, names: list[str], share: float, rng: torch.Generator) -> State:
+    """Hide conditions by NaN: all columns in a ``share`` of rows, a random number in the others.
+
+    Args:
+        clean: holds the conditions, floats [B, P] each.
+        names: the conditions.
+        share: of rows that keep nothing; the others keep 1 to P columns, each number as often.
+        rng: one generator on the batch's device.
+    """
+    hidden = {}
+    for name in names:
+        x = clean[name]
+        rows, columns = x.shape
+        u = torch.rand((rows, columns + 2), generator=rng, device=x.device)
+        rank = u[:, 2:].argsort(-1).argsort(-1)
+        kept = (u[:, :1] >= share) & (rank < 1 + (u[:, 1:2] * columns).floor())
+        hidden[name] = x.masked_fill(~kept, torch.nan)
+    return clean.replace(**hidden)
+
+
 def denoising_loss(
     denoiser: Denoiser,
     processes: Mapping[str, Process],
@@ -131,17 +154,21 @@ def denoising_loss(
 
     Args:
         denoiser: ``(state, times, context) -> clean state``.
-        processes: one per field; fields of ``clean`` without a process are ignored.
+        processes: one per field; fields of ``clean`` without a process are conditions: the
+            denoiser sees them as they are, or hidden by NaN (``condition_drop``).
         clean: the data.
         objective: weights and switches.
         rng: one generator on the batch's device.
-        context: conditions.
+        context: what else the denoiser is told.
 
     Returns:
         Scalar loss, and scalars by field name.
     """
     device = clean.mask.device
     context = dict(context or {})
+    conditions = [n for n, x in clean.items() if n not in processes and x.is_floating_point()]
+    if objective.condition_drop and conditions:
+        clean = drop_conditions(clean, conditions, objective.condition_drop, rng)
     times = {
         n: t.to(device) for n, t in draw_times(list(processes), clean.rows, objective, rng).items()
     }

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 PAPER_WEIGHTS = {"pos": 3.0, "atom": 0.4, "charge": 1.0, "bond": 2.0}
 FEATURE_WEIGHTS = dict.fromkeys(NODE_FEATURES, 0.3)
+STANDARD_PROPERTIES = ("alpha", "gap", "homo", "lumo", "mu", "Cv")
+"""The six properties of QM9 that conditional generators are measured on."""
+
+LABELS = ("all", "odd", "even")
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class Recipe:
         objective: the loss.
         optimisation: options of `diffcore.training.Optimisation`.
         batch: molecules a batch and process.
+        conditions: properties of the data set that the model can be asked for.
+        labels: which molecules' properties are seen in training: ``all``, or those with an ``odd``
+            number in the source, so that a predictor trained on the even ones is an independent
+            judge (the protocol of EDM, Hoogeboom et al. 2022, section 5.2).
     """
 
     data: str
@@ -37,6 +45,13 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     optimisation: dict[str, Any] = field(default_factory=dict)
     batch: int = 64
+    conditions: tuple[str, ...] = ()
+    labels: str = "all"
+
+    def __post_init__(self) -> None:
+        """Check the labels."""
+        if self.labels not in LABELS:
+            raise ConfigError(f"unknown labels {self.labels!r}; known: {', '.join(LABELS)}")
 
 
 RECIPES: dict[str, Recipe] = {
@@ -48,8 +63,11 @@ RECIPES: dict[str, Recipe] = {
             weights={"pos": 1.0, "atom": 0.4, "charge": 1.0, "bond": 2.0},
             bounds=(0.5, 1.5),
             field_bounds={"pos": (1.0, 400.0)},
+            condition_drop=0.15,
         ),
         optimisation={"lr": 3e-3},
+        conditions=STANDARD_PROPERTIES,
+        labels="odd",
     ),
     # the paper: Le et al. 2024, size, schedules, weights and optimiser of the QM9 model
     "qm9-paper": Recipe(
@@ -106,8 +124,35 @@ def task_for(one: Recipe, table: MoleculeTable) -> MoleculeTask:
         sizes=dict(zip(sizes.tolist(), size_counts.tolist(), strict=True)),
         scale=round(float(centred.std()), 4),
         network=one.network,
+        conditions=_moments(train, one.conditions),
         **one.options,
     )
+
+
+def with_labels(table: MoleculeTable, labels: str) -> MoleculeTable:
+    """The table with the properties of every molecule outside ``labels`` (see `Recipe`) as NaN."""
+    import dataclasses
+
+    import torch
+
+    if labels == "all":
+        return table
+    odd = table.source_id % 2 == 1
+    hidden = (odd if labels == "even" else ~odd).unsqueeze(1)
+    return dataclasses.replace(table, properties=table.properties.masked_fill(hidden, torch.nan))
+
+
+def _moments(train: MoleculeTable, names: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of properties, molecules without a value left out."""
+    moments = {}
+    for name in names:
+        if name not in train.property_names:
+            known = ", ".join(train.property_names)
+            raise ConfigError(f"the data set has no property {name!r}; known: {known}")
+        values = train.properties[:, train.property_names.index(name)]
+        values = values[~values.isnan()]
+        moments[name] = (round(float(values.mean()), 6), round(float(values.std()), 6))
+    return moments
 
 
 def _shares(counts: object) -> tuple[float, ...]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from diffcore.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
+    import torch
+
     from diffcore.denoisers import Denoiser
     from molgen.tasks.molecules import MoleculeTask
 
@@ -36,6 +38,8 @@ def train_molecules(
     out: str = "runs/molecules",
     resume: bool = False,
     data: str | None = None,
+    start_from: str | None = None,
+    lr: float | None = None,
     accelerator: str = "auto",
     devices: int = 1,
     nodes: int = 1,
@@ -53,6 +57,9 @@ def train_molecules(
         out: folder of the checkpoint, the curve and the weights.
         resume: continue from the folder's checkpoint.
         data: converted data file; by default the recipe's data set from the cache.
+        start_from: model, by name or path, whose weights are trained further; what the recipe's
+            network has beyond it starts fresh.
+        lr: peak learning rate; the recipe's own if left out.
         accelerator: cpu, gpu or auto.
         devices: processes or devices a node.
         nodes: number of nodes.
@@ -71,7 +78,7 @@ def train_molecules(
     from molgen.datasets.table import MoleculeTable
     from molgen.models.eqgat import Eqgat
     from molgen.recipes import recipe as find
-    from molgen.recipes import task_for
+    from molgen.recipes import task_for, with_labels
     from molgen.tasks.batches import SizeBatches
     from molgen.tasks.molecules import MoleculeDenoiser
     from molgen.weights.files import write_model
@@ -86,17 +93,21 @@ def train_molecules(
     if threads:
         torch.set_num_threads(threads)
     table = MoleculeTable.load(data) if data else _dataset(chosen.data)
+    table = with_labels(table, chosen.labels)
     task = task_for(chosen, table)
     processes = task.processes()
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(random.generator(seed).get_state())
         network = task.build()
+    if start_from is not None:
+        begin_with(network, start_from)
+    settings = {**chosen.optimisation, **({} if lr is None else {"lr": lr}), "seed": seed}
     module = training.Diffusion(
         network,
         lambda net: MoleculeDenoiser(cast(Eqgat, net), processes, task.predicts),
         processes,
         chosen.objective,
-        training.Optimisation(**chosen.optimisation, seed=seed),
+        training.Optimisation(**settings),
         budget,
     )
     batches = SizeBatches(
@@ -133,6 +144,8 @@ def train_molecules(
         "recipe": {
             "name": recipe,
             "batch": chosen.batch,
+            "start_from": start_from,
+            "labels": chosen.labels,
             **training.describe(chosen.objective, module.optimisation),
         },
         "seed": seed,
@@ -148,6 +161,19 @@ def train_molecules(
         write_model(path, module.averaged.state_dict(), card)
         plot_curve(folder / "curve.csv", folder / "curve.png")
     return path
+
+
+def begin_with(network: torch.nn.Module, name_or_path: str) -> None:
+    """Fill a network with a model's weights; what only the network has stays as it is.
+
+    Raises:
+        ModelFileError: the model is unknown or broken, or has weights that do not fit.
+    """
+    from diffcore.checkpoint import fill_module, load_card, load_weights
+    from molgen.weights.files import find_model
+
+    path = find_model(name_or_path)
+    fill_module(network, network.state_dict() | load_weights(path, load_card(path)), path)
 
 
 def _check_options(

@@ -218,7 +218,7 @@ class MoleculeTable:
         Returns:
             pos [B, N, 3] float32 in Angstrom, centred per molecule; atomic_number, charge,
             hybridisation, ring, aromatic [B, N] int64; bond [B, N, N] int64, symmetric, 0 to 3;
-            mask [B, N] bool, true for atoms.
+            mask [B, N] bool, true for atoms; every property under its own name, [B] float32.
         """
         indices = self._indices(indices)
         size = self.n_atoms[indices].long()
@@ -240,7 +240,8 @@ class MoleculeTable:
         bond[which, first, second] = order
         bond[which, second, first] = order
         out["bond"] = bond
-        return out
+        values = self.properties[indices].float()
+        return out | {name: values[:, k] for k, name in enumerate(self.property_names)}
 
     def _indices(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Indices as int64 on the table's device; raises DataError when one is out of range."""

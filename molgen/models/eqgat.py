@@ -236,6 +236,7 @@ class Eqgat(nn.Module):
         nodes: channels of each categorical node field, e.g. ``{"atom": 5, "charge": 3}``.
         pairs: channels of each categorical pair field, e.g. ``{"bond": 4}``.
         times: names of the fields whose time the network sees.
+        conditions: numbers given for the whole molecule, P; NaN for one that is not given.
     """
 
     def __init__(
@@ -244,6 +245,7 @@ class Eqgat(nn.Module):
         nodes: Mapping[str, int],
         pairs: Mapping[str, int],
         times: tuple[str, ...],
+        conditions: int = 0,
     ) -> None:
         super().__init__()
         c = config
@@ -255,6 +257,7 @@ class Eqgat(nn.Module):
             nn.SiLU(),
             nn.Linear(c.scalars, c.scalars),
         )
+        self.embed_condition = _condition_network(conditions, c.scalars) if conditions else None
         self.embed_pair = nn.Sequential(
             nn.Linear(2 * n_pair + features + 2 + c.radial, c.pairs),
             nn.SiLU(),
@@ -280,6 +283,7 @@ class Eqgat(nn.Module):
         mask: Tensor,
         previous: Mapping[str, Tensor] | None = None,
         level: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Predict every field.
 
@@ -292,6 +296,7 @@ class Eqgat(nn.Module):
             previous: last prediction of every field (``pos`` included) for self-conditioning, or
                 None.
             level: noise level of the positions in [0, 1], [B]; one by default.
+            condition: [B, P], NaN where nothing is given; None for nothing at all.
 
         Returns:
             ``pos`` [B, N, 3] (not yet centred) and logits of every categorical field.
@@ -322,6 +327,11 @@ class Eqgat(nn.Module):
                 -1,
             )
         )
+        if self.embed_condition is not None and condition is not None:
+            given = ~condition.isnan()
+            told = torch.cat([condition.nan_to_num(0.0), given.to(s.dtype)], -1)
+            # nothing given is exactly nothing added: the unconditional network stays as it is
+            s = s + _spread(self.embed_condition(told) * given.any(-1, keepdim=True), (b, n))
         invariants = radial_basis(Geometry.of(last_pos).invariants, self.config)
         inputs = [*(fields[k] for k in self.pairs), *(last[k] for k in self.pairs)]
         e = self.embed_pair(torch.cat([*inputs, _spread(t, (b, n, n)), invariants], -1))
@@ -342,6 +352,14 @@ class Eqgat(nn.Module):
         bonds = self.head_pair(torch.cat([F.silu(symmetric), distance], -1))
         bonds = bonds.split(list(self.pairs.values()), -1)
         return out | dict(zip(self.pairs, bonds, strict=True))
+
+
+def _condition_network(conditions: int, scalars: int) -> nn.Sequential:
+    """2 P -> S, zero at the start: a network that was trained without conditions is unchanged."""
+    last = nn.Linear(scalars, scalars)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(2 * conditions, scalars), nn.SiLU(), last)
 
 
 def _spread(t: Tensor, shape: tuple[int, ...]) -> Tensor:

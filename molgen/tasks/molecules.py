@@ -52,6 +52,8 @@ class MoleculeTask:
         chemistry: ``categorical`` or ``continuous`` (one-hot vectors under Gaussian noise).
         prior: where classes go: ``marginal``, ``uniform`` or ``absorbing``.
         predicts: what the network predicts of continuous fields: ``x0``, ``eps`` or ``v``.
+        conditions: properties that can be asked for, with their mean and standard deviation in the
+            training data; the state's field ``property`` holds them standardised, [B, P].
     """
 
     elements: tuple[int, ...]
@@ -65,6 +67,7 @@ class MoleculeTask:
     chemistry: str = "categorical"
     prior: str = "marginal"
     predicts: str = "x0"
+    conditions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -112,7 +115,9 @@ class MoleculeTask:
     def build(self) -> Eqgat:
         """A network with fresh weights."""
         names = ("pos", *self.node_classes, *self.pair_classes)
-        return Eqgat(self.network, self.node_classes, self.pair_classes, names)
+        return Eqgat(
+            self.network, self.node_classes, self.pair_classes, names, len(self.conditions)
+        )
 
     def encode(self, batch: Mapping[str, Tensor]) -> State:
         """Clean state from a dense batch of the molecule table.
@@ -133,7 +138,20 @@ class MoleculeTask:
                 n: domains[n].project(F.one_hot(x, sizes[n]).float(), mask)
                 for n, x in fields.items()
             }
+        if self.conditions:
+            fields["property"] = self.condition(batch, len(mask), mask.device)
         return State({"pos": batch["pos"] / self.scale} | fields, mask)
+
+    def condition(
+        self, values: Mapping[str, Tensor], rows: int, device: torch.device | None = None
+    ) -> Tensor:
+        """Standardised properties [rows, P], NaN for those that ``values`` ([rows] each) lacks."""
+        missing = torch.full((rows,), torch.nan, device=device)
+        columns = [
+            (values[name].float() - mean) / std if name in values else missing
+            for name, (mean, std) in self.conditions.items()
+        ]
+        return torch.stack(columns, -1)
 
     def decode(self, state: State) -> list[dict[str, Tensor]]:
         """Arrays of every molecule.
@@ -180,6 +198,7 @@ class MoleculeTask:
                     "marginals": {k: tuple(v) for k, v in value["marginals"].items()},
                     "sizes": {int(k): int(v) for k, v in value["sizes"].items()},
                     "network": EqgatConfig(**value["network"]),
+                    "conditions": {k: tuple(v) for k, v in value.get("conditions", {}).items()},
                 }
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -202,7 +221,8 @@ class MoleculeDenoiser:
         schedule = self.processes["pos"].schedule
         alpha, sigma = schedule.alpha(times["pos"]), schedule.sigma(times["pos"])
         level = sigma / torch.sqrt(alpha**2 + sigma**2)
-        raw = self.network(fields, state["pos"], times, state.mask, previous, level)
+        condition = state.get("property")
+        raw = self.network(fields, state["pos"], times, state.mask, previous, level, condition)
         if self.predicts != "x0":
             raw["pos"] = raw["pos"] - state["pos"]
         return State(
