@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from molgen.weights.files import find_model
 
 if TYPE_CHECKING:
     from rdkit import Chem
+
+    from molgen.deliver import Delivery
 
 BLOCK = 256
 """Molecules are made in blocks of this many, each handed out in order as soon as it is whole."""
@@ -122,8 +124,13 @@ class MoleculeGenerator:
         temperature: float | None = None,
         batch_size: int = 64,
         progress: bool | None = None,
+        require: Sequence[str] = (),
+        unique: bool = False,
+        novel: bool = False,
+        repair: Literal["mmff", "xtb"] | None = None,
+        max_tries: int | None = None,
     ) -> list[Chem.Mol]:
-        """Generate ``n`` molecules.
+        """Generate ``n`` molecules; with a demand (``require`` to ``repair``), ``n`` that meet it.
 
         Args:
             n: how many.
@@ -136,15 +143,41 @@ class MoleculeGenerator:
             temperature: of the class probabilities; the model's own if left out.
             batch_size: rows of one network call: a matter of memory and speed only.
             progress: show a bar; by default where the output is a terminal or a notebook.
+            require: checks that every molecule passes: names of yes-or-no metrics of
+                `molgen.evaluate.METRICS` such as ``strict_valid``, ``connected``, ``pb_valid``.
+            unique: no two molecules of one graph.
+            novel: no molecule of the training set.
+            repair: relax the geometry with MMFF94s or GFN2-xTB; whatever would change the graph or
+                the stereo is rejected.
+            max_tries: molecules to make at most; without a bound, the run stops when the share
+                of good ones is hopeless.
 
         Returns:
             Molecules with explicit hydrogens, formal charges, bonds and one conformer (Angstrom),
             in order. Those that RDKit accepts are sanitised; the others are handed over as the
-            model made them: score them with `molgen.evaluate`.
+            model made them: score them with `molgen.evaluate`. What was rejected and why is in
+            the result of `deliver`.
 
         Raises:
             ConfigError: an option is outside what is allowed.
+            YieldError: too few molecules meet the demands.
         """
+        if require or unique or novel or repair:
+            return self.deliver(
+                n,
+                require=require,
+                unique=unique,
+                novel=novel,
+                repair=repair,
+                max_tries=max_tries,
+                progress=progress,
+                seed=seed,
+                n_atoms=n_atoms,
+                steps=steps,
+                sampler=sampler,
+                temperature=temperature,
+                batch_size=batch_size,
+            ).mols
         with molecule_bar(n, show=progress) as bar:
             mols = self.stream(
                 n,
@@ -157,6 +190,48 @@ class MoleculeGenerator:
                 progress=bar.update,
             )
             return list(mols)
+
+    def deliver(
+        self,
+        n: int,
+        *,
+        require: Sequence[str] = (),
+        unique: bool = False,
+        novel: bool = False,
+        repair: Literal["mmff", "xtb"] | None = None,
+        max_tries: int | None = None,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> Delivery:
+        """Generate until ``n`` molecules meet the demands; see `sample`.
+
+        The first ``n`` good ones of the seed's endless sequence are taken, in its order: asking for
+        more continues the same list. ``options`` are those of `stream`.
+
+        Returns:
+            The molecules, and what was made, rejected (with reasons) and repaired.
+
+        Raises:
+            ConfigError: an option is outside what is allowed.
+            YieldError: too few molecules meet the demands; it carries those that do.
+        """
+        from molgen.deliver import Demands, deliver
+
+        demands = Demands(tuple(require), unique, novel, repair, reference=self.reference)
+
+        def source(
+            start: int, count: int, done: Callable[[float], object] | None
+        ) -> Iterator[Chem.Mol]:
+            return self.stream(count, start=start, progress=done, **options)
+
+        return deliver(source, n, demands, max_tries=max_tries, progress=progress)
+
+    @property
+    def reference(self) -> str | None:
+        """Name of the data the model was trained on, as `molgen.datasets.reference` knows them."""
+        data = self.card.get("data", {})
+        name = data.get("name") if isinstance(data, dict) else None
+        return None if name is None else str(name)
 
     def stream(
         self,
