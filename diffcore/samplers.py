@@ -261,7 +261,7 @@ def sample(
     Raises:
         ConfigError: the grid does not fall from at most 1 to 0, or a given field does not exist.
     """
-    grids = _grids(processes, grid, given)
+    grids = time_grids(processes, grid, given)
     names = tuple(processes)
     steps = len(next(iter(grids.values()))) - 1
     free = {n: p for n, p in processes.items() if n not in given}
@@ -284,10 +284,14 @@ def sample(
     return state.replace(**{n: p.decode(clean[n], state.mask) for n, p in free.items()})
 
 
-def _grids(
+def time_grids(
     processes: Mapping[str, Process], grid: Tensor | Mapping[str, Tensor], given: tuple[str, ...]
 ) -> dict[str, Tensor]:
-    """A checked grid for every field that is not given."""
+    """A checked grid for every field that is not given.
+
+    Raises:
+        ConfigError: a grid does not fall from at most 1 to 0, or a given field does not exist.
+    """
     unknown = set(given) - set(processes)
     if unknown or not set(processes) - set(given):
         known = ", ".join(processes)
