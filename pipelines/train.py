@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError, OutputError
 
@@ -49,7 +49,7 @@ def train_molecules(
     curve_every: float = 300.0,
     probe: int = 100,
 ) -> Path:
-    """Train a molecule generator and write its weights, card and learning curve.
+    """Train a model of molecules and write its weights, card and learning curve.
 
     Args:
         recipe: name of a recipe.
@@ -76,11 +76,9 @@ def train_molecules(
 
     from diffcore import random, training
     from molgen.datasets.table import MoleculeTable
-    from molgen.models.eqgat import Eqgat
+    from molgen.recipes import parts_of, task_for, training_rows, with_labels
     from molgen.recipes import recipe as find
-    from molgen.recipes import task_for, with_labels
     from molgen.tasks.batches import SizeBatches
-    from molgen.tasks.molecules import MoleculeDenoiser
     from molgen.weights.files import write_model
 
     _check_options(accelerator, precision, {"devices": devices, "nodes": nodes}, threads, probe)
@@ -95,24 +93,24 @@ def train_molecules(
     table = MoleculeTable.load(data) if data else _dataset(chosen.data)
     table = with_labels(table, chosen.labels)
     task = task_for(chosen, table)
-    processes = task.processes()
+    parts = parts_of(chosen, task)
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(random.generator(seed).get_state())
-        network = task.build()
+        network = parts.build()
     if start_from is not None:
         begin_with(network, start_from)
     settings = {**chosen.optimisation, **({} if lr is None else {"lr": lr}), "seed": seed}
     module = training.Diffusion(
         network,
-        lambda net: MoleculeDenoiser(cast(Eqgat, net), processes, task.predicts),
-        processes,
+        parts.denoiser,
+        parts.processes,
         chosen.objective,
         training.Optimisation(**settings),
         budget,
     )
     batches = SizeBatches(
         table,
-        table.split_indices("train"),
+        training_rows(chosen, table),
         task,
         chosen.batch,
         seed,
@@ -136,9 +134,9 @@ def train_molecules(
         precision,
         curve_every=curve_every,
     )
-    training.fit(module, loader, run, _probe(task, probe, seed))
+    training.fit(module, loader, run, _probe(chosen.kind, task, probe, seed))
     card = {
-        "kind": "molecules",
+        "kind": chosen.kind,
         "name": recipe,
         "data": {k: table.card.get(k) for k in ("name", "source", "licence", "counts")},
         "recipe": {
@@ -232,12 +230,12 @@ def _dataset(name: str) -> Any:
 
 
 def _probe(
-    task: MoleculeTask, number: int, seed: int
+    kind: str, task: MoleculeTask, number: int, seed: int
 ) -> Callable[[Denoiser], dict[str, float]] | None:
     """Validity of a few molecules for the learning curve, where rdkit is installed."""
     from importlib.util import find_spec
 
-    if not number or find_spec("rdkit") is None:
+    if kind != "molecules" or not number or find_spec("rdkit") is None:
         return None
 
     def probe(denoiser: Denoiser) -> dict[str, float]:
