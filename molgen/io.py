@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
@@ -21,10 +23,25 @@ from rdkit.Chem import rdDetermineBonds
 from diffcore.errors import ConfigError, DataError
 from molgen.writer import WRITABLE, MoleculeWriter, count_complete
 
-__all__ = ["WRITABLE", "Entry", "MoleculeWriter", "count_complete", "read_molecules"]
+__all__ = [
+    "WRITABLE",
+    "Entry",
+    "MoleculeWriter",
+    "Record",
+    "count_complete",
+    "count_records",
+    "parse",
+    "read_molecules",
+    "read_records",
+]
 
 MAX_RECORD_CHARACTERS = 8_000_000
 """A longer SDF record is reported as broken instead of being held in memory."""
+
+NO_WORD = "unknown reason"
+
+MAX_LINE = 1_000_000
+"""Characters of a line that are read at a time: a file without line ends is not held in memory."""
 
 MAX_XYZ_ATOMS = 500
 """Bonds are not perceived for larger XYZ frames: the search could take hours."""
@@ -49,6 +66,24 @@ class Entry(NamedTuple):
     reason: str
 
 
+class Record(NamedTuple):
+    """One record as it stands in a file: text that nothing has parsed yet.
+
+    Attributes:
+        number: Position in the file, counted from 0.
+        name: Title of the record, possibly empty.
+        kind: The format: "sdf", "smi" or "xyz"; or "binary", a molecule in RDKit's own form.
+        text: The record; empty where it could not even be cut out of the file.
+        reason: Why `text` is empty.
+    """
+
+    number: int
+    name: str
+    kind: str
+    text: str | bytes
+    reason: str = ""
+
+
 def read_molecules(path: str | Path) -> Iterator[Entry]:
     """Reads a molecule file lazily: .sdf, .mol, .smi, .smiles or .xyz, each also with .gz.
 
@@ -61,27 +96,54 @@ def read_molecules(path: str | Path) -> Iterator[Entry]:
 
     Raises:
         ConfigError: Unknown file suffix.
-        DataError: The file is missing, empty, unreadable, or an .sdf that is not one.
+        DataError: The file is missing, empty, unreadable, or not of the format that its name says.
+    """
+    return map(parse, read_records(path))
+
+
+def read_records(path: str | Path) -> Iterator[Record]:
+    """The records of a molecule file as text, so that another process can parse them.
+
+    Raises:
+        ConfigError: Unknown file suffix.
+        DataError: See `read_molecules`.
     """
     path = Path(path)
-    reader = _reader(path)
+    form = _format(path)
     head = _head(path)
     if not head.strip():
         raise DataError(f"{path} is empty: expected at least one molecule")
-    if reader is _read_sdf and not re.search(r"V[23]000|^M  END|^\$\$\$\$", head, re.MULTILINE):
-        raise DataError(f"{path} is not an SDF file: no V2000 or V3000 record near its start")
-    return reader(path)
+    wrong = form.wrong(head)
+    if wrong:
+        raise DataError(f"{path} is not {form.name} file: {wrong}")
+    return form.records(path)
 
 
-def _reader(path: Path) -> Callable[[Path], Iterator[Entry]]:
+def parse(record: Record) -> Entry:
+    """The molecule of a record, or the reason why there is none; never raises."""
+    if record.reason:
+        return Entry(record.number, record.name, None, record.reason)
+    mol, reason = _PARSERS[record.kind](record.text)
+    if mol is not None and record.kind in ("smi", "xyz"):
+        mol.SetProp("_Name", record.name)
+    return Entry(record.number, record.name, mol, reason)
+
+
+def count_records(path: str | Path) -> int:
+    """Records of a file that `read_records` accepts, counted without parsing them."""
+    path = Path(path)
+    return sum(1 for _ in _format(path).records(path))
+
+
+def _format(path: Path) -> Format:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] == ".gz":
         suffixes.pop()
     suffix = suffixes[-1] if suffixes else ""
-    if suffix not in READERS:
-        known = ", ".join(READERS)
+    if suffix not in READABLE:
+        known = ", ".join(READABLE)
         raise ConfigError(f"cannot read {path.name!r}: expected a suffix of {known} (or with .gz)")
-    return READERS[suffix]
+    return READABLE[suffix]
 
 
 def _open(path: Path) -> IO[str]:
@@ -98,9 +160,8 @@ def _head(path: Path) -> str:
     text: list[str] = []
     try:
         with _open(path) as file:
-            for line in islice(file, 5000):
-                text.append(line[:1000])
-    except EOFError:  # a torn .gz: what is there is read
+            text.extend(islice(iter(lambda: file.readline(1000), ""), 5000))
+    except (EOFError, zlib.error):  # a torn .gz: what is there is read
         pass
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}") from error
@@ -111,9 +172,9 @@ def _lines(path: Path) -> Iterator[str]:
     """Lines without their ends; a torn .gz ends the file instead of raising."""
     with _open(path) as file:
         try:
-            for line in file:
+            for line in iter(lambda: file.readline(MAX_LINE), ""):
                 yield line.rstrip("\r\n")
-        except (OSError, EOFError):
+        except (OSError, EOFError, zlib.error):
             return
 
 
@@ -126,26 +187,42 @@ def _first_message(messages: str, default: str) -> str:
     return default
 
 
+@cache
+def _symbols() -> frozenset[str]:
+    table = Chem.GetPeriodicTable()
+    return frozenset(table.GetElementSymbol(number) for number in range(1, 119))
+
+
+def _unknown_element(symbols: Iterable[str]) -> str:
+    """What to say of the first symbol that is no element; empty if all are."""
+    wrong = next((one for one in symbols if one not in _symbols()), None)
+    return "" if wrong is None else f"unknown element {wrong[:20]!r}"
+
+
 # ---------------------------------------------------------------------------------------- SDF
 
 
-def _read_sdf(path: Path) -> Iterator[Entry]:
-    for index, (name, text) in enumerate(_sdf_records(path)):
-        if not text:
-            yield Entry(index, name, None, f"record longer than {MAX_RECORD_CHARACTERS} characters")
-            continue
-        mol, reason = _parse_sdf_record(text)
-        yield Entry(index, name, mol, reason)
+def _not_sdf(head: str) -> str:
+    found = re.search(r"V[23]000|^M  END|^\$\$\$\$", head, re.MULTILINE)
+    return "" if found else "no V2000 or V3000 record near its start"
 
 
-def _sdf_records(path: Path) -> Iterator[tuple[str, str]]:
-    """(title, text) of every record; the text of an oversized record is empty."""
+def _sdf_records(path: Path) -> Iterator[Record]:
+    """Every record; the text of an oversized one is not kept."""
+    number, size, oversized = 0, 0, False
     lines: list[str] = []
-    size, oversized = 0, False
+
+    def record() -> Record:
+        name = lines[0].strip() if lines else ""
+        if oversized:
+            reason = f"record longer than {MAX_RECORD_CHARACTERS} characters"
+            return Record(number, name[:200], "sdf", "", reason)
+        return Record(number, name, "sdf", "\n".join(lines) + "\n")
+
     for line in _lines(path):
         if line.startswith("$$$$"):
-            yield (lines[0].strip() if lines else ""), "" if oversized else "\n".join(lines) + "\n"
-            lines, size, oversized = [], 0, False
+            yield record()
+            number, lines, size, oversized = number + 1, [], 0, False
             continue
         size += len(line) + 1
         if size > MAX_RECORD_CHARACTERS:
@@ -154,39 +231,43 @@ def _sdf_records(path: Path) -> Iterator[tuple[str, str]]:
         else:
             lines.append(line)
     if oversized or any(line.strip() for line in lines):  # a .mol file, or a torn last record
-        yield lines[0].strip(), "" if oversized else "\n".join(lines) + "\n"
+        yield record()
 
 
-def _parse_sdf_record(text: str) -> tuple[Chem.Mol | None, str]:
+def _parse_sdf(text: str) -> tuple[Chem.Mol | None, str]:
     if not re.search(r"^M  END", text, re.MULTILINE):
         return None, "truncated record: no 'M  END' line"
     supplier = Chem.SDMolSupplier()
-    mol = None
+    mol, said = None, ""
     with rdBase.CaptureErrorLog() as log:
         try:
             supplier.SetData(text + "$$$$\n", sanitize=False, removeHs=False)
             mol = supplier[0]
         except (RuntimeError, ValueError, IndexError, OSError) as error:
-            return None, f"unreadable record: {_first_message(str(error), 'unknown reason')}"
+            said = str(error)
     if mol is None:
-        return None, f"unreadable record: {_first_message(log.messages, 'unknown reason')}"
+        element = re.search(r"Element '(.*?)' not found", f"{log.messages}{said}")
+        detail = _unknown_element([element[1]]) if element else ""
+        return None, f"unreadable record: {detail or _first_message(said or log.messages, NO_WORD)}"
     return mol, ""
 
 
 # ------------------------------------------------------------------------------------- SMILES
 
 
-def _read_smi(path: Path) -> Iterator[Entry]:
+def _not_smi(head: str) -> str:
+    if "\0" in head:
+        return "it holds binary data"
+    return "it looks like HTML or XML" if head.lstrip().startswith("<") else ""
+
+
+def _smi_records(path: Path) -> Iterator[Record]:
     index = 0
     for number, line in enumerate(_lines(path)):
         fields = line.strip().split(maxsplit=1)
         if not fields or (number == 0 and fields[0].lower() == "smiles"):
             continue
-        name = fields[1] if len(fields) > 1 else ""
-        mol, reason = _parse_smiles(fields[0])
-        if mol is not None:
-            mol.SetProp("_Name", name)
-        yield Entry(index, name, mol, reason)
+        yield Record(index, fields[1] if len(fields) > 1 else "", "smi", fields[0])
         index += 1
 
 
@@ -203,7 +284,16 @@ def _parse_smiles(smiles: str) -> tuple[Chem.Mol | None, str]:
 # ---------------------------------------------------------------------------------------- XYZ
 
 
-def _read_xyz(path: Path) -> Iterator[Entry]:
+def _not_xyz(head: str) -> str:
+    first = head.split("\n", 1)[0] if head.split("\n", 1)[0].strip() else head.split()[0]
+    try:
+        int(first)
+    except ValueError:
+        return f"expected the number of atoms in its first line, got {first.strip()[:40]!r}"
+    return ""
+
+
+def _xyz_records(path: Path) -> Iterator[Record]:
     lines = _lines(path)
     index = 0
     for line in lines:
@@ -213,16 +303,29 @@ def _read_xyz(path: Path) -> Iterator[Entry]:
             n_atoms = int(line)
         except ValueError:
             reason = f"expected the number of atoms of a frame, got {line[:40]!r}"
-            yield Entry(index, "", None, reason)  # frames cannot be found again after this
+            yield Record(index, "", "xyz", "", reason)  # frames cannot be found again after this
             return
         comment = next(lines, "").strip()
-        rows = [row for _, row in zip(range(max(n_atoms, 0)), lines, strict=False)]
         name, charge = _xyz_comment(comment)
-        mol, reason = _parse_xyz(n_atoms, rows, charge)
-        if mol is not None:
-            mol.SetProp("_Name", name)
-        yield Entry(index, name, mol, reason)
+        yield _xyz_frame(index, name, n_atoms, charge, lines)
         index += 1
+
+
+def _xyz_frame(number: int, name: str, n_atoms: int, charge: int, lines: Iterator[str]) -> Record:
+    """One frame, cut out of the lines and checked for its elements."""
+    rows: list[str] = []
+    found = 0
+    for found, row in enumerate(islice(lines, max(n_atoms, 0)), start=1):
+        if found <= MAX_XYZ_ATOMS:
+            rows.append(row)
+    if n_atoms < 1 or found < n_atoms:
+        reason = f"truncated frame: {n_atoms} atoms announced, {found} found"
+    elif n_atoms > MAX_XYZ_ATOMS:
+        reason = f"{n_atoms} atoms: bonds are perceived for at most {MAX_XYZ_ATOMS}"
+    else:
+        reason = _unknown_element((row.split() or [""])[0] for row in rows)
+    text = "" if reason else "\n".join(chain([str(n_atoms), f"charge={charge}"], rows)) + "\n"
+    return Record(number, name, "xyz", text, reason)
 
 
 def _xyz_comment(comment: str) -> tuple[str, int]:
@@ -231,18 +334,13 @@ def _xyz_comment(comment: str) -> tuple[str, int]:
     return name, int(match.group(1)) if match else 0
 
 
-def _parse_xyz(n_atoms: int, rows: list[str], charge: int) -> tuple[Chem.Mol | None, str]:
-    if n_atoms < 1 or len(rows) < n_atoms:
-        return None, f"truncated frame: {n_atoms} atoms announced, {len(rows)} found"
-    if n_atoms > MAX_XYZ_ATOMS:
-        return None, f"{n_atoms} atoms: bonds are perceived for at most {MAX_XYZ_ATOMS}"
-    block = "\n".join(chain([str(n_atoms), ""], rows)) + "\n"
+def _parse_xyz(block: str) -> tuple[Chem.Mol | None, str]:
+    _, charge = _xyz_comment(block.split("\n", 2)[1])
     with rdBase.CaptureErrorLog() as log:
         try:
             mol = Chem.MolFromXYZBlock(block)
             if mol is None:
-                detail = _first_message(log.messages, "unknown reason")
-                return None, f"unreadable frame: {detail}"
+                return None, f"unreadable frame: {_first_message(log.messages, NO_WORD)}"
             rdDetermineBonds.DetermineBonds(
                 mol,
                 charge=charge,
@@ -252,16 +350,40 @@ def _parse_xyz(n_atoms: int, rows: list[str], charge: int) -> tuple[Chem.Mol | N
                 maxIterations=MAX_BOND_ORDER_ITERATIONS,
             )
         except (RuntimeError, ValueError) as error:
-            detail = _first_message(str(error), "unknown reason")
-            return None, f"bonds could not be perceived: {detail}"
+            return None, f"bonds could not be perceived: {_first_message(str(error), NO_WORD)}"
     return mol, ""
 
 
-READERS: dict[str, Callable[[Path], Iterator[Entry]]] = {
-    ".sdf": _read_sdf,
-    ".mol": _read_sdf,
-    ".smi": _read_smi,
-    ".smiles": _read_smi,
-    ".xyz": _read_xyz,
+class Format(NamedTuple):
+    """How one file format is recognised and cut into records.
+
+    Attributes:
+        name: Name with its article.
+        wrong: What is wrong with the beginning of a file, empty if nothing.
+        records: The records of a file.
+    """
+
+    name: str
+    wrong: Callable[[str], str]
+    records: Callable[[Path], Iterator[Record]]
+
+
+_SDF = Format("an SDF", _not_sdf, _sdf_records)
+_SMI = Format("a SMILES", _not_smi, _smi_records)
+_XYZ = Format("an XYZ", _not_xyz, _xyz_records)
+
+READABLE = {".sdf": _SDF, ".mol": _SDF, ".smi": _SMI, ".smiles": _SMI, ".xyz": _XYZ}
+"""File suffix -> format."""
+
+
+def _from_binary(data: Any) -> tuple[Chem.Mol | None, str]:
+    return Chem.Mol(data), ""
+
+
+_PARSERS: dict[str, Callable[[Any], tuple[Chem.Mol | None, str]]] = {
+    "sdf": _parse_sdf,
+    "smi": _parse_smiles,
+    "xyz": _parse_xyz,
+    "binary": _from_binary,
 }
-"""File suffix -> reader."""
+"""Kind of record -> (molecule, reason why there is none) of its text."""

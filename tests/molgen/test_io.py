@@ -10,7 +10,15 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from diffcore.errors import ConfigError, DataError, OutputError
-from molgen.io import MAX_XYZ_ATOMS, Entry, MoleculeWriter, count_complete, read_molecules
+from molgen.io import (
+    MAX_XYZ_ATOMS,
+    Entry,
+    MoleculeWriter,
+    count_complete,
+    count_records,
+    read_molecules,
+    read_records,
+)
 
 SUFFIXES = (".sdf", ".smi", ".csv", ".xyz")
 READABLE = (".sdf", ".smi", ".xyz")
@@ -140,9 +148,42 @@ def test_xyz(tmp_path: Path) -> None:
     assert [e.mol is not None for e in read_molecules(path)] == [True, False]
 
 
+@pytest.mark.parametrize("symbol", ["Qq", "Du"])
+def test_an_unknown_element_is_named(tmp_path: Path, symbol: str) -> None:
+    xyz = write(tmp_path / "m.xyz", MOLS[:2])
+    xyz.write_text(xyz.read_text().replace("\nO  ", f"\n{symbol:<3}"))
+    first, second = read_molecules(xyz)
+    assert first.mol is None and first.reason == f"unknown element '{symbol}'"
+    assert second.mol is not None  # the frame after it is found again
+    sdf = write(tmp_path / "m.sdf", MOLS[:2])
+    sdf.write_text(sdf.read_text().replace(" O  ", f" {symbol:<3}"))
+    first, second = read_molecules(sdf)
+    assert first.mol is None and first.reason == f"unreadable record: unknown element '{symbol}'"
+    assert second.mol is not None
+
+
+@pytest.mark.parametrize("suffix", READABLE)
+def test_records_are_counted_without_parsing(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"m{suffix}")
+    assert count_records(path) == len(list(read_records(path))) == 3
+
+
+def test_a_frame_of_a_million_atoms_is_not_held_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "m.xyz"
+    path.write_text("20000\n\n" + "H 0 0 0\n" * 20000 + "1\nnext\nH 0 0 0\n")
+    first, second = read_records(path)
+    assert "20000 atoms" in first.reason and not first.text
+    assert second.name == "next" and not second.reason
+
+
 @pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [
+        ("page.smi", "<!doctype html>\n<p>hello", DataError, "not a SMILES file.*HTML"),
+        ("page.xyz", "<html>\n", DataError, "not an XYZ file: expected the number of atoms"),
+        ("data.smi", "\0\1\2\3\n", DataError, "not a SMILES file: it holds binary data"),
+        ("data.xyz", "\x7fELF\0\1\n", DataError, "not an XYZ file"),
+        ("data.sdf", "\x7fELF\0\1" * 99, DataError, "not an SDF file"),
         ("none.sdf", None, DataError, "no such file"),
         ("empty.sdf", "", DataError, "empty"),
         ("blank.smi", " \n\n", DataError, "empty"),
