@@ -20,6 +20,7 @@ from molgen.datasets.reference import (
 from molgen.datasets.table import MoleculeTable
 from molgen.datasets.vocabulary import Vocabulary
 
+PROPERTIES = ("mu", "alpha", "homo", "lumo", "gap", "Cv")
 SMILES = ["C", "[NH3+][O-]", "c1ccoc1", "C#N", "O"]
 
 
@@ -79,7 +80,7 @@ def table_of(smiles: list[str]) -> MoleculeTable:
             **atom_labels(mol),
             "bond_atoms": bonds,
             "bond_order": arrays["bond_order"][bonds[:, 0], bonds[:, 1]],
-            "properties": np.zeros((1, 0)),
+            "properties": [[float(len(arrays["pos"]) + j * j) for j in range(len(PROPERTIES))]],
             "split": [0],
             "source_id": [k],
             "smiles_bytes": name,
@@ -93,7 +94,7 @@ def table_of(smiles: list[str]) -> MoleculeTable:
         for key, value in parts.items()
     }
     card = {key: "" for key in ("source", "licence", "version", "counts", "split")}
-    return MoleculeTable(**tensors, card={**card, "properties": {}})
+    return MoleculeTable(**tensors, card={**card, "properties": dict.fromkeys(PROPERTIES, "eV")})
 
 
 def test_batch_equals_a_plain_loop() -> None:
