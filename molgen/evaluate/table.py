@@ -6,15 +6,19 @@ here: the row table, the summary, the report and the documentation follow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from molgen.evaluate import distribution, legacy, validity
 from molgen.evaluate.prepared import Prepared
+
+if TYPE_CHECKING:
+    from molgen.datasets.reference import Reference
 
 Family = Literal["strict", "legacy", "description"]
 
@@ -37,6 +41,7 @@ class Metric:
         failed: The column's value where there is no molecule to measure.
         source: Where the definition comes from.
         cost: The set it belongs to: `cheap` is always measured, the others when asked for.
+        against: In place of `whole`, for a comparison: function of the row table and the reference.
     """
 
     definition: str
@@ -47,6 +52,25 @@ class Metric:
     failed: Any = None
     source: str = ""
     cost: Cost = "cheap"
+    against: Callable[[pd.DataFrame, Reference], tuple[float, int]] | None = None
+
+    @property
+    def summarised(self) -> bool:
+        """Whether the summary has a row for it."""
+        return self.whole is not None or self.against is not None
+
+    def summarise(self, table: pd.DataFrame, reference: Reference | None) -> tuple[float, int]:
+        """(value, items counted) of a set; NaN where nothing can be counted.
+
+        Args:
+            table: The row table; for a set that was measured on a sample, the sampled rows.
+            reference: What to compare with, or None.
+        """
+        if self.whole is not None:
+            return self.whole(table)
+        if self.against is None or reference is None:
+            return math.nan, 0
+        return self.against(table, reference)
 
 
 def _average(column: str) -> Callable[[pd.DataFrame], tuple[float, int]]:
