@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffcore.denoisers import PREVIOUS, Context, as_clean
 from diffcore.domains import Nodes, Pairs, Points
-from diffcore.errors import ConfigError, DataError
+from diffcore.errors import ConfigError
 from diffcore.processes import (
     Categorical,
     Gaussian,
@@ -27,6 +27,7 @@ from diffcore.processes import (
 )
 from diffcore.schedules import Cosine, FlowTime, Schedule
 from diffcore.state import State, Times
+from molgen.datasets.vocabulary import Vocabulary
 from molgen.models.eqgat import Eqgat, EqgatConfig
 
 NODE_FEATURES = {"hybridisation": 5, "ring": 2, "aromatic": 2}
@@ -125,10 +126,10 @@ class MoleculeTask:
         Raises:
             DataError: an element or a charge that the model does not know.
         """
-        mask = batch["mask"]
+        mask, vocabulary = batch["mask"], Vocabulary(self.elements, self.charges)
         fields = {
-            "atom": _classes(batch["atomic_number"], self.elements, mask, "element"),
-            "charge": _classes(batch["charge"], self.charges, mask, "charge"),
+            "atom": vocabulary.encode_elements(batch["atomic_number"], mask),
+            "charge": vocabulary.encode_charges(batch["charge"], mask),
             "bond": batch["bond"],
         } | {name: batch[name] for name in self.features}
         if self.chemistry == "continuous":
@@ -243,12 +244,3 @@ class MoleculeDenoiser:
 def _known(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ConfigError(f"unknown {what} {value!r}; known: {', '.join(known)}")
-
-
-def _classes(values: Tensor, known: tuple[int, ...], mask: Tensor, what: str) -> Tensor:
-    matches = values.unsqueeze(-1) == torch.tensor(known, device=values.device)
-    found = matches.any(-1) | ~mask
-    if not bool(found.all()):
-        wrong = int(values[~found][0])
-        raise DataError(f"the model knows {what}s {list(known)}, got {wrong}")
-    return matches.long().argmax(-1) * mask.long()
