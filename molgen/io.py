@@ -33,6 +33,7 @@ __all__ = [
     "parse",
     "read_molecules",
     "read_records",
+    "to_binary",
 ]
 
 MAX_RECORD_CHARACTERS = 8_000_000
@@ -72,7 +73,7 @@ class Record(NamedTuple):
     Attributes:
         number: Position in the file, counted from 0.
         name: Title of the record, possibly empty.
-        kind: The format: "sdf", "smi" or "xyz"; or "binary", a molecule in RDKit's own form.
+        kind: The format: "sdf", "smi" or "xyz"; "binary" or "bare": see `to_binary`.
         text: The record; empty where it could not even be cut out of the file.
         reason: Why `text` is empty.
     """
@@ -355,16 +356,10 @@ def _parse_xyz(block: str) -> tuple[Chem.Mol | None, str]:
 
 
 class Format(NamedTuple):
-    """How one file format is recognised and cut into records.
+    """How one file format is recognised and cut into records."""
 
-    Attributes:
-        name: Name with its article.
-        wrong: What is wrong with the beginning of a file, empty if nothing.
-        records: The records of a file.
-    """
-
-    name: str
-    wrong: Callable[[str], str]
+    name: str  # with its article
+    wrong: Callable[[str], str]  # what is wrong with the beginning of a file; empty if nothing
     records: Callable[[Path], Iterator[Record]]
 
 
@@ -376,8 +371,21 @@ READABLE = {".sdf": _SDF, ".mol": _SDF, ".smi": _SMI, ".smiles": _SMI, ".xyz": _
 """File suffix -> format."""
 
 
+def to_binary(number: int, name: str, mol: Chem.Mol) -> Record:
+    """A molecule in RDKit's own form, equal to the last bit when it is parsed again."""
+    options = Chem.PropertyPickleOptions
+    data = mol.ToBinary(int(options.AllProps) | int(options.CoordsAsDouble))
+    return Record(number, name, "bare" if mol.NeedsUpdatePropertyCache() else "binary", data)
+
+
 def _from_binary(data: Any) -> tuple[Chem.Mol | None, str]:
     return Chem.Mol(data), ""
+
+
+def _from_bare(data: Any) -> tuple[Chem.Mol | None, str]:
+    mol = Chem.Mol(data)
+    mol.ClearPropertyCache()  # reading has computed valences, which kekulisation would heed
+    return mol, ""
 
 
 _PARSERS: dict[str, Callable[[Any], tuple[Chem.Mol | None, str]]] = {
@@ -385,5 +393,6 @@ _PARSERS: dict[str, Callable[[Any], tuple[Chem.Mol | None, str]]] = {
     "smi": _parse_smiles,
     "xyz": _parse_xyz,
     "binary": _from_binary,
+    "bare": _from_bare,
 }
 """Kind of record -> (molecule, reason why there is none) of its text."""

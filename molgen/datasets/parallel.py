@@ -83,7 +83,7 @@ def _fill(
         except StopIteration:
             return
         try:
-            with _main_hidden():
+            with main_hidden():
                 future = pool.submit(function, one)
         except BrokenProcessPool as error:  # met again, with the input kept, when it is waited for
             future = Future()
@@ -92,7 +92,7 @@ def _fill(
 
 
 @contextmanager
-def _main_hidden() -> Iterator[None]:
+def main_hidden() -> Iterator[None]:
     """Keep new workers from running the caller's script again.
 
     A spawned process imports the parent's main file; a script without a main guard would then

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +13,14 @@ import pandas as pd
 from rdkit import Chem, rdBase
 
 from diffcore.errors import ConfigError, DataError, OutputError
-from molgen.evaluate.prepared import Prepared
-from molgen.evaluate.table import METRICS, Metric
-from molgen.evaluate.validity import reason as strict_reason
-from molgen.io import Entry
+from molgen.evaluate.collect import Rows
+from molgen.evaluate.options import check_sample, checked_sets, processes_for
+from molgen.evaluate.rows import Plan, Row, make_jobs, make_rows
+from molgen.evaluate.summary import count_reasons, describe, summarise
+from molgen.io import Entry, Record
 
 if TYPE_CHECKING:
     from molgen.datasets.reference import Reference
-
-SUBSETS = 5
-"""The summary's deviation is over so many interleaved subsets."""
-
-SUMMARY_COLUMNS = ("metric", "value", "std", "n", "unit", "family", "definition")
 
 
 @dataclass(frozen=True)
@@ -33,15 +30,21 @@ class Evaluation:
     Attributes:
         table: One row a molecule, in the order given: index, name, the columns of `METRICS` that
             have a row function, reason (first strict check failed), unique (first occurrence of a
-            valid molecule), novel, error (what went wrong while scoring).
+            valid molecule), novel, error (what went wrong while scoring), and with a sample
+            `sampled` (the dear sets were measured, too).
         summary: One row a metric: metric, value, std (over 5 interleaved subsets, each scored as
-            a set of its own), n (molecules or atoms counted), unit, family, definition.
+            a set of its own), n (molecules or atoms counted), reference (the value of the
+            reference's own molecules, where known), unit, family, definition.
         reference: What the set was judged against, if anything.
+        mols: The molecules, where a list of them was scored; the report draws some of them.
+        run: How the set was made and scored, as far as it was said.
     """
 
     table: pd.DataFrame
     summary: pd.DataFrame
     reference: Reference | None = field(default=None, repr=False)
+    mols: Sequence[Any] = field(default=(), repr=False)
+    run: Mapping[str, Any] = field(default_factory=dict)
 
     def value(self, metric: str) -> float:
         """A value of the summary by name.
@@ -57,82 +60,121 @@ class Evaluation:
 
     def reasons(self) -> dict[str, int]:
         """Kinds of failure (the part of `reason` before the colon) and how often each came."""
-        failed = self.table.loc[~self.table["strict_valid"], "reason"]
-        kinds = failed.str.split(":", n=1).str[0]
-        return {str(kind): int(count) for kind, count in kinds.value_counts().items()}
+        return count_reasons(self.table)
+
+    def errors(self) -> dict[str, int]:
+        """What went wrong while scoring and in how many molecules; unreadable ones are left out."""
+        read = self.table["error"].astype(bool) & (self.table["error"] != self.table["reason"])
+        parts = self.table.loc[read, "error"].str.split("; ").explode()
+        return {str(kind): int(count) for kind, count in parts.value_counts().items()}
 
     def to_csv(self, path: str | Path, force: bool = False) -> None:
-        """Writes the rows as CSV.
+        """Writes the rows as CSV, whole or not at all.
 
         Raises:
             OutputError: The file exists and `force` is not given, or it cannot be written.
         """
         path = Path(path)
+        if path.exists() and not force:
+            raise OutputError(f"{path} exists: give force (--force) to overwrite it")
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with path.open("w" if force else "x", encoding="utf-8", newline="") as file:
+            with beside.open("w", encoding="utf-8", newline="") as file:
                 self.table.to_csv(file, index=False)
-        except FileExistsError as error:
-            raise OutputError(f"{path} exists: give force (--force) to overwrite it") from error
+            os.replace(beside, path)
         except OSError as error:
+            beside.unlink(missing_ok=True)
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
     def text(self) -> str:
         """The summary as lines of text for a terminal."""
-        lines = [f"{len(self.table)} molecules"]
-        for row in self.summary.itertuples():
-            spread = "" if math.isnan(row.std) else f" +- {row.std:.2f}"
-            value = "-" if math.isnan(row.value) else f"{row.value:.2f}{spread} {row.unit}"
-            mark = " (legacy)" if row.family == "legacy" else ""
-            lines.append(f"{row.metric:<32} {value:<20} n={row.n}{mark}")
-        reasons = ", ".join(f"{kind} {count}" for kind, count in self.reasons().items())
-        return "\n".join([*lines, f"not strictly valid: {reasons or 'none'}"])
+        return "\n".join(describe(self.table, self.summary, self.errors()))
 
     def _repr_html_(self) -> str:
         shown = self.summary.copy()
-        for column in ("value", "std"):
+        for column in ("value", "std", "reference"):
             shown[column] = [("–" if math.isnan(x) else f"{x:.2f}") for x in shown[column]]
         title = f"<p><b>{len(self.table)} molecules</b>, summary (rows: <code>.table</code>)</p>"
         return title + str(shown.to_html(index=False, border=0))
 
 
 def evaluate(
-    mols: Iterable[Chem.Mol | Entry | None],
+    mols: Iterable[Chem.Mol | Entry | Record | None],
     reference: str | Reference | None = "qm9",
     *,
-    run: Mapping[str, float] | None = None,
+    include: str | Iterable[str] = (),
+    sample: int | None = None,
+    workers: int = 1,
+    time_limit: float | None = None,
+    run: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Scores molecules by every metric of `METRICS`; nothing given is changed.
+    """Scores molecules by the metrics of `METRICS`; nothing given is changed.
 
     Args:
-        mols: Molecules (sanitised or not, None for one that could not be made) or entries of
-            `molgen.io.read_molecules`; consumed one by one.
+        mols: Molecules (sanitised or not, None for one that could not be made), entries or
+            records of `molgen.io`; consumed one by one.
         reference: Name of a shipped reference, a `Reference`, or None to judge without: then
             valencies are RDKit's and stability and novelty stay empty.
-        run: Costs to add to the summary: `seconds` (wall time to make all of them) and
-            `evaluations` (network evaluations a molecule).
+        include: Sets of metrics beyond the cheap one: "posebusters", "xtb".
+        sample: Measure those sets on so many molecules only, evenly spread over the set.
+        workers: Processes; 0 for one a core. One works in this process, unless a time limit is
+            given: only another process can be ended.
+        time_limit: Wall seconds for a molecule. One that takes longer, or whose process dies, is
+            reported as such in its own row. Left out, other processes have a minute for the cheap
+            set and for PoseBusters each, ten for xTB.
+        run: How the set was made. `seconds` (wall time to make all of them) and `evaluations`
+            (network evaluations a molecule) are added to the summary.
         progress: Show a bar when it takes more than two seconds.
 
     Returns:
         The row table and the summary.
 
     Raises:
-        ConfigError: `mols` is one molecule, or the reference is unknown.
-        DataError: No molecules.
+        ConfigError: `mols` is one molecule, or an option is outside what is allowed.
+        DataError: No molecules, or an unknown reference.
     """
     if isinstance(mols, Chem.Mol | str) or not isinstance(mols, Iterable):
         raise ConfigError(f"expected a list of molecules, got {type(mols).__name__}")
-    known = _reference(reference)
-    valencies = None if known is None else known.valency
-    rows = [_row(i, item, valencies) for i, item in enumerate(_with_bar(mols, progress))]
-    if not rows:
+    known = find_reference(reference)
+    total = len(mols) if isinstance(mols, Sequence) else None
+    sets = checked_sets(include)
+    check_sample(sample, sets, total)
+    processes = processes_for(workers, time_limit)
+    plan = Plan.of(sets, None if known is None else known.valency, sample is not None)
+    rows = Rows(known)
+    made = make_rows(make_jobs(mols, sample, total), plan, processes, time_limit)
+    for row in rows_bar(made, total, progress):
+        rows.add(row)
+    kept = mols if isinstance(mols, Sequence) else ()
+    return conclude(rows, known, run or {}, kept)
+
+
+def conclude(
+    rows: Rows,
+    reference: Reference | None,
+    run: Mapping[str, Any],
+    mols: Sequence[Any] = (),
+) -> Evaluation:
+    """The evaluation of a set whose rows are all there.
+
+    Raises:
+        DataError: There are none.
+    """
+    if not rows.count:
         raise DataError("no molecules to evaluate: expected at least one, got an empty list")
-    table = _table(rows, known)
+    table = rows.table()
     with rdBase.BlockLogs():
-        return Evaluation(table, _summary(table, run or {}), known)
+        summary = summarise(table, reference, run)
+    return Evaluation(table, summary, reference, mols, dict(run))
 
 
-def _reference(reference: str | Reference | None) -> Reference | None:
+def find_reference(reference: str | Reference | None) -> Reference | None:
+    """A reference by name.
+
+    Raises:
+        DataError: There is none of this name.
+    """
     if not isinstance(reference, str):
         return reference
     from molgen.datasets.reference import load_reference
@@ -140,99 +182,22 @@ def _reference(reference: str | Reference | None) -> Reference | None:
     return load_reference(reference)
 
 
-def _with_bar(mols: Iterable[Any], progress: bool) -> Iterator[Any]:
+def rows_bar(
+    rows: Iterable[Row], total: int | None, progress: bool, initial: int = 0
+) -> Iterable[Row]:
+    """The rows, under a bar with the time left that comes after two seconds."""
     from tqdm import tqdm
 
-    bar = tqdm(
-        mols,
+    bar: Iterable[Row] = tqdm(
+        rows,
         desc="scoring",
         unit="mol",
+        total=total,
+        initial=initial,
         delay=2.0,
         mininterval=0.5,
+        smoothing=0.05,
         disable=not progress,
         leave=False,
     )
-    return iter(bar)
-
-
-def _row(index: int, item: Chem.Mol | Entry | None, valencies: Any) -> dict[str, Any]:
-    """The columns of one molecule; whatever goes wrong is in `error`."""
-    name, why = "", "no molecule"
-    mol: Any = item
-    if isinstance(item, Entry):
-        name, mol, why = item.name, item.mol, item.reason or why
-    row: dict[str, Any] = {"index": index, "name": name}
-    columns = {key: metric for key, metric in METRICS.items() if metric.row is not None}
-    row |= {key: metric.failed for key, metric in columns.items()}
-    if not isinstance(mol, Chem.Mol):
-        error = why if mol is None else f"expected an rdkit Mol, got {type(mol).__name__}"
-        return row | {"reason": why if mol is None else "no molecule", "error": error}
-    errors: list[str] = []
-    with rdBase.BlockLogs():
-        prepared = Prepared(mol, valencies)
-        row["name"] = name or (mol.GetProp("_Name") if mol.HasProp("_Name") else "")
-        row["reason"] = _measure("reason", strict_reason, prepared, errors) or ""
-        for key, metric in columns.items():
-            value = _measure(key, metric.row, prepared, errors)
-            row[key] = metric.failed if value is None and errors else value
-    if errors and not row["strict_valid"] and not row["reason"]:
-        row["reason"] = "scoring failed"
-    return row | {"error": "; ".join(errors)}
-
-
-def _measure(name: str, function: Any, prepared: Prepared, errors: list[str]) -> Any:
-    try:
-        return function(prepared)
-    except Exception as error:  # a hostile molecule must cost one cell, not the batch
-        lines = str(error).strip().splitlines() or [""]
-        errors.append(f"{name}: {type(error).__name__}: {lines[0]}")
-        return None
-
-
-def _table(rows: list[dict[str, Any]], reference: Reference | None) -> pd.DataFrame:
-    table = pd.DataFrame(rows)
-    table["strict_valid"] = table["strict_valid"].astype(bool)
-    valid = table["strict_valid"]
-    unique = pd.Series(pd.NA, index=table.index, dtype="boolean")
-    unique[valid] = ~table.loc[valid, "smiles"].duplicated()
-    novel = pd.Series(pd.NA, index=table.index, dtype="boolean")
-    if reference is not None:
-        novel[valid] = ~reference.contains(table.loc[valid, "smiles"].tolist())
-    table["unique"], table["novel"] = unique, novel
-    columns = [c for c in table.columns if c not in ("reason", "error")]
-    place = columns.index("strict_valid") + 1
-    return table[[*columns[:place], "reason", *columns[place:], "error"]]
-
-
-def _summary(table: pd.DataFrame, run: Mapping[str, float]) -> pd.DataFrame:
-    rows = []
-    for name, metric in METRICS.items():
-        if metric.whole is not None:
-            value, n = metric.whole(table)
-            std = _deviation(table, metric)
-            scale = 100 if metric.unit == "%" else 1
-            rows.append((name, value * scale, std * scale, n, *_labels(metric)))
-    order = {"strict": 0, "description": 1, "legacy": 2}
-    rows.sort(key=lambda row: order[row[5]])
-    if "seconds" in run:
-        cost = Metric("wall seconds for each molecule made", "s", "description")
-        value = run["seconds"] / len(table)
-        rows.append(("seconds_per_molecule", value, math.nan, len(table), *_labels(cost)))
-    if "evaluations" in run:
-        cost = Metric("network evaluations for each molecule", "", "description")
-        value = float(run["evaluations"])
-        rows.append(("network_evaluations", value, math.nan, len(table), *_labels(cost)))
-    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
-
-
-def _labels(metric: Metric) -> tuple[str, str, str]:
-    source = f" [{metric.source}]" if metric.source else ""
-    return metric.unit, metric.family, metric.definition + source
-
-
-def _deviation(table: pd.DataFrame, metric: Metric) -> float:
-    """Sample standard deviation of the metric over 5 interleaved subsets; NaN below 10 rows."""
-    if metric.whole is None or len(table) < 2 * SUBSETS:
-        return math.nan
-    parts = [metric.whole(table.iloc[i::SUBSETS])[0] for i in range(SUBSETS)]
-    return float(pd.Series(parts).std(ddof=1))
+    return bar
