@@ -19,3 +19,9 @@ class DataError(DesignloomError, ValueError):
 
 class OutputError(DesignloomError):
     """An output cannot be written, or would be overwritten without being told to."""
+
+
+class YieldError(DesignloomError):
+    """Too few of what was made meet the demands; ``delivery`` holds what was delivered, if told."""
+
+    delivery: object = None

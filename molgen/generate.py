@@ -26,7 +26,7 @@ from molgen.weights.files import find_model
 if TYPE_CHECKING:
     from rdkit import Chem
 
-    from molgen.deliver import Delivery
+    from molgen.deliver import Delivery, Source
 
 BLOCK = 256
 """Molecules are made in blocks of this many, each handed out in order as soon as it is whole."""
@@ -217,21 +217,27 @@ class MoleculeGenerator:
         """
         from molgen.deliver import Demands, deliver
 
-        demands = Demands(tuple(require), unique, novel, repair, reference=self.reference)
+        demands = Demands(require, unique, novel, repair, reference=self.reference)
+        return deliver(self.source(**options), n, demands, max_tries=max_tries, progress=progress)
+
+    def source(self, **options: Any) -> Source:
+        """The endless sequence of a seed for `molgen.deliver`; options are those of `stream`."""
 
         def source(
             start: int, count: int, done: Callable[[float], object] | None
         ) -> Iterator[Chem.Mol]:
             return self.stream(count, start=start, progress=done, **options)
 
-        return deliver(source, n, demands, max_tries=max_tries, progress=progress)
+        return source
 
     @property
     def reference(self) -> str | None:
-        """Name of the data the model was trained on, as `molgen.datasets.reference` knows them."""
-        data = self.card.get("data", {})
+        """Name of the reference with the model's training molecules, if it ships."""
+        from molgen.datasets.reference import FOLDER
+
+        data = self.card.get("data")
         name = data.get("name") if isinstance(data, dict) else None
-        return None if name is None else str(name)
+        return name if isinstance(name, str) and (FOLDER / f"{name}.json").is_file() else None
 
     def stream(
         self,

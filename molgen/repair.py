@@ -126,7 +126,7 @@ def _relative_distances(mol: Chem.Mol) -> NDArray[np.float64]:
     table = Chem.GetPeriodicTable()
     radii = np.array([table.GetRcovalent(atom.GetAtomicNum()) for atom in mol.GetAtoms()])
     distances = np.asarray(Chem.Get3DDistanceMatrix(mol), dtype=np.float64)
-    return distances / (radii[:, None] + radii[None, :])
+    return np.asarray(distances / (radii[:, None] + radii[None, :]))
 
 
 def _stereo(mol: Chem.Mol) -> Stereo:
