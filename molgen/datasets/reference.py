@@ -13,8 +13,8 @@ import shlex
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcore.errors import DataError
+from molgen.datasets.reference_arrays import Histogram, unpacked
 from molgen.datasets.table import HYBRIDISATIONS, MoleculeTable
 
 FOLDER = Path(__file__).resolve().parent.parent / "references"
@@ -45,6 +46,14 @@ class Reference:
         ring_sizes: atoms in a ring -> number of rings (smallest set of smallest rings).
         rings_per_molecule: number of rings -> number of molecules.
         smiles_hashes: sorted `smiles_hash` of the distinct canonical SMILES, [.] uint64.
+        bond_lengths: type -> (lengths in Angstrom ascending, bonds); types as in
+            `molgen.evaluate.geometry`; empty where the reference has none, like all that follow.
+        bond_angles: type -> (angles in degrees ascending, angles counted).
+        torsion_angles: type -> (unsigned torsions in degrees ascending, torsions counted).
+        ring_systems: SMILES of a ring system -> how often it occurs.
+        functional_groups: name of a functional group -> how often it occurs.
+        chemnet: mean [512] and covariance [512, 512] of ChemNet's last layer, or None.
+        scores: metric -> (value, n) of a sample of the test split; shares as fractions.
     """
 
     name: str
@@ -59,6 +68,13 @@ class Reference:
     ring_sizes: dict[int, int]
     rings_per_molecule: dict[int, int]
     smiles_hashes: NDArray[np.uint64]
+    bond_lengths: Mapping[str, Histogram] = field(default_factory=dict)
+    bond_angles: Mapping[str, Histogram] = field(default_factory=dict)
+    torsion_angles: Mapping[str, Histogram] = field(default_factory=dict)
+    ring_systems: Mapping[str, int] = field(default_factory=dict)
+    functional_groups: Mapping[str, int] = field(default_factory=dict)
+    chemnet: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    scores: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
     def contains(self, smiles: Sequence[str]) -> NDArray[np.bool_]:
         """Whether each canonical SMILES (as `molgen.chem.canonical_smiles`) is a training molecule.
@@ -95,7 +111,8 @@ def load_reference(name: str = "qm9", folder: str | os.PathLike[str] = FOLDER) -
         raise DataError(f"unknown reference {name!r}: expected one of {', '.join(known) or 'none'}")
     try:
         content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        hashes = load_file(folder / f"{name}.safetensors")["smiles_hashes"]
+        arrays = load_file(folder / f"{name}.safetensors")
+        hashes = arrays["smiles_hashes"]
         digest = hashlib.sha256(hashes.astype("<u8").tobytes()).hexdigest()
         if digest != content["info"]["smiles_hashes_sha256"]:
             raise DataError(f"reference {name!r}: the two files do not belong together")
@@ -106,7 +123,10 @@ def load_reference(name: str = "qm9", folder: str | os.PathLike[str] = FOLDER) -
             total_valence=_by_atom(content["total_valence"], int),
             hybridisations=content["hybridisations"],
             smiles_hashes=hashes,
-            **{key: {int(k): v for k, v in content[key].items()} for key in _INT_HISTOGRAMS},
+            functional_groups=content.get("functional_groups", {}),
+            scores={key: (value, n) for key, (value, n) in content.get("scores", {}).items()},
+            **unpacked(arrays, content.get("types", {})),
+            **_int_histograms(content),
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
@@ -124,14 +144,21 @@ _INT_HISTOGRAMS = (
 )
 
 
+def _int_histograms(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: {int(k): v for k, v in content[key].items()} for key in _INT_HISTOGRAMS}
+
+
 def build_reference(
     table: MoleculeTable,
     name: str,
     folder: str | os.PathLike[str] = FOLDER,
     command: str = "",
     progress: bool = True,
+    chemnet: bool = False,
 ) -> Path:
     """Write `<name>.json` and `<name>.safetensors` from the training split of a table.
+
+    Minutes for QM9, of which the statistics of geometry and substructures take most.
 
     Args:
         table: the converted data set.
@@ -139,11 +166,14 @@ def build_reference(
         folder: where to write.
         command: the command line, kept in the file.
         progress: show a bar.
+        chemnet: also fit ChemNet's last layer; needs the package `fcd`.
 
     Returns:
         The path of the json file.
     """
     from safetensors.numpy import save
+
+    from molgen.datasets.reference_statistics import collect
 
     train = table.select(table.split_indices("train"))
     smiles = train.smiles()
@@ -178,12 +208,33 @@ def build_reference(
         "ring_sizes": sizes,
         "rings_per_molecule": per_molecule,
     }
+    statistics = collect(train, chemnet, progress)
+    content |= {"functional_groups": statistics.functional_groups, "types": statistics.types}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / f"{name}.safetensors", save({"smiles_hashes": hashes}))
+    arrays = {"smiles_hashes": hashes, **statistics.arrays}
+    _write(folder / f"{name}.safetensors", save(arrays))
     path = folder / f"{name}.json"
     _write(path, (json.dumps(content, indent=1) + "\n").encode())
     return path
+
+
+def add_scores(
+    table: MoleculeTable, name: str, folder: str | os.PathLike[str] = FOLDER, progress: bool = True
+) -> None:
+    """Score a sample of a table's test split against a reference and write the values into it.
+
+    The cheap set on up to 2,000 molecules, the others on up to 200; sets whose package is missing
+    are left out.
+    """
+    from molgen.datasets.reference_statistics import score
+
+    reference = load_reference(name, folder)
+    scores = score(table.select(table.split_indices("test")), reference, progress)
+    path = Path(folder) / f"{name}.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["scores"] = {key: list(pair) for key, pair in scores.items()}
+    _write(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def valency_tables(
@@ -293,4 +344,5 @@ if __name__ == "__main__":
     from molgen.datasets.qm9 import load
 
     call = shlex.join(["python", "-m", "molgen.datasets.reference", *sys.argv[1:]])
-    build_reference(load(), "qm9", command=call)
+    build_reference(load(), "qm9", command=call, chemnet=True)
+    add_scores(load(), "qm9")

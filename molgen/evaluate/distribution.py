@@ -1,20 +1,32 @@
-"""Measures of a whole set: uniqueness, novelty, diversity; each of a table with one row a molecule.
+"""Measures of a whole set: uniqueness, novelty, diversity, distances from the reference.
 
-Every function takes the row table of `molgen.evaluate` (or a subset of its rows) and returns
-(value, number of items it is a mean over); the value is NaN where there is nothing to count.
+Every function takes the row table of `molgen.evaluate` (or a subset of its rows), those that
+compare also the reference, and returns (value, number of items it is a mean over); the value is
+NaN where there is nothing to count.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from molgen.evaluate.geometry import column_values, merged, wasserstein, weighted_distance
+from molgen.evaluate.metric import Counted
+from molgen.evaluate.substructure import total_variation
+
+if TYPE_CHECKING:
+    from molgen.datasets.reference import Reference
 
 DIVERSITY_MOLECULES = 1000
 """Internal diversity is taken over at most so many molecules, evenly spread over the set."""
-
-Counted = tuple[float, int]
 
 
 def mean(table: pd.DataFrame, column: str) -> Counted:
@@ -30,6 +42,16 @@ def mean_over_atoms(table: pd.DataFrame, column: str) -> Counted:
     if not weight.sum():
         return math.nan, 0
     return float((rows[column].astype(float) * weight).sum() / weight.sum()), int(weight.sum())
+
+
+def average(column: str) -> Callable[[pd.DataFrame], Counted]:
+    """The mean of a column, as a function of the table."""
+    return partial(mean, column=column)
+
+
+def average_over_atoms(column: str) -> Callable[[pd.DataFrame], Counted]:
+    """The mean of a column over atoms, as a function of the table."""
+    return partial(mean_over_atoms, column=column)
 
 
 def _valid_smiles(table: pd.DataFrame) -> pd.Series:
@@ -81,3 +103,98 @@ def internal_diversity(table: pd.DataFrame) -> Counted:
         for i in range(1, len(prints))
     )
     return 1 - total / (len(prints) * (len(prints) - 1) / 2), len(prints)
+
+
+def share_with(table: pd.DataFrame, column: str) -> Counted:
+    """Share of the molecules that sanitise whose text in `column` is not empty."""
+    cells = [cell for cell in table[column] if isinstance(cell, str)]
+    return (sum(map(bool, cells)) / len(cells), len(cells)) if cells else (math.nan, 0)
+
+
+# ----------------------------------------------------------------- distances from the reference
+
+
+def size_distance(table: pd.DataFrame, reference: Reference) -> Counted:
+    """Wasserstein-1 distance of the numbers of atoms; molecules that could be read."""
+    sizes = table["n_atoms"].dropna().astype(float)
+    if not len(sizes):
+        return math.nan, 0
+    known = sorted(reference.n_atoms)
+    counts = np.array([reference.n_atoms[k] for k in known], dtype=float)
+    made = np.sort(sizes.to_numpy())
+    ones = np.ones(len(made))
+    return wasserstein((made, ones), (np.array(known, dtype=float), counts)), len(made)
+
+
+def element_distance(table: pd.DataFrame, reference: Reference) -> Counted:
+    """Total variation of the frequencies of elements over all atoms."""
+    from rdkit.Chem import GetPeriodicTable
+
+    made: Counter[str] = Counter()
+    for formula in table["formula"]:
+        if isinstance(formula, str):
+            for symbol, count in re.findall(r"([A-Z][a-z]?|\*)(\d*)", formula):
+                made[symbol] += int(count or 1)
+    symbol_of = GetPeriodicTable().GetElementSymbol
+    known = {symbol_of(number): count for number, count in reference.elements.items()}
+    return total_variation(made, known), sum(made.values())
+
+
+def bond_length_distance(table: pd.DataFrame, reference: Reference) -> Counted:
+    """Mean Wasserstein-1 distance over types of bond (elements and order), Angstrom."""
+    return weighted_distance(column_values(table, "bond_lengths"), reference.bond_lengths)
+
+
+def bond_angle_distance(table: pd.DataFrame, reference: Reference) -> Counted:
+    """Mean Wasserstein-1 distance over types of angle (elements, neighbours), degrees."""
+    return weighted_distance(column_values(table, "bond_angles"), reference.bond_angles)
+
+
+def torsion_distance(table: pd.DataFrame, reference: Reference) -> Counted:
+    """Mean Wasserstein-1 distance over types of torsion (the bond in the middle), degrees."""
+    return weighted_distance(column_values(table, "torsion_angles"), reference.torsion_angles)
+
+
+def unseen_bonds(table: pd.DataFrame, reference: Reference) -> Counted:
+    """Share of the bonds whose type (elements and order) the reference lacks."""
+    made = column_values(table, "bond_lengths")
+    n = sum(map(len, made.values()))
+    if not n or not reference.bond_lengths:
+        return math.nan, 0
+    return sum(len(v) for name, v in made.items() if name not in reference.bond_lengths) / n, n
+
+
+def midi_bond_lengths(table: pd.DataFrame, reference: Reference) -> Counted:
+    """MiDi's: types are the four bond orders alone."""
+    made = column_values(table, "bond_lengths")
+    key = {name: re.sub(r"[A-Za-z*]", "", name) for name in {*made, *reference.bond_lengths}}
+    return weighted_distance(_joined(made, key), merged(reference.bond_lengths, key))
+
+
+def midi_bond_angles(table: pd.DataFrame, reference: Reference) -> Counted:
+    """MiDi's: types are the elements of the centre, weighted by atoms with a valency above 1."""
+    made = column_values(table, "bond_angles")
+    key = {name: re.sub(r"\d", "", name.split("-")[1]) for name in {*made, *reference.bond_angles}}
+    return weighted_distance(
+        _joined(made, key), merged(reference.bond_angles, key), _multivalent(reference)
+    )
+
+
+def _joined(
+    made: dict[str, NDArray[np.float64]], key: dict[str, str]
+) -> dict[str, NDArray[np.float64]]:
+    parts: dict[str, list[NDArray[np.float64]]] = {}
+    for name, values in made.items():
+        parts.setdefault(key[name], []).append(values)
+    return {name: np.concatenate(group) for name, group in parts.items()}
+
+
+def _multivalent(reference: Reference) -> dict[str, float]:
+    """Element -> atoms with a valency above 1."""
+    from rdkit.Chem import GetPeriodicTable
+
+    counts: dict[str, float] = {}
+    for (number, _), totals in reference.total_valence.items():
+        symbol = GetPeriodicTable().GetElementSymbol(number)
+        counts[symbol] = counts.get(symbol, 0.0) + sum(c for v, c in totals.items() if v > 1)
+    return counts

@@ -133,6 +133,10 @@ def _sanitises(mol: Chem.Mol) -> bool:
     return True
 
 
+def _sum_of_orders(atom: Chem.Atom) -> int:
+    return int(sum(bond.GetBondTypeAsDouble() for bond in atom.GetBonds()))
+
+
 def _midi_stable(prepared: Prepared) -> list[bool]:
     try:
         mol = kekulised(prepared.mol)
@@ -141,8 +145,8 @@ def _midi_stable(prepared: Prepared) -> list[bool]:
     stable = []
     for atom in mol.GetAtoms():
         allowed = MIDI_VALENCES.get(atom.GetSymbol(), {})
-        valence = int(sum(bond.GetBondTypeAsDouble() for bond in atom.GetBonds()))
-        stable.append(valence in allowed.get(atom.GetFormalCharge(), allowed.get(0, ())))
+        permitted = allowed.get(atom.GetFormalCharge(), allowed.get(0, ()))
+        stable.append(_sum_of_orders(atom) in permitted)
     return stable
 
 
@@ -171,3 +175,53 @@ def midi_validity(prepared: Prepared) -> bool:
 def connected_validity(prepared: Prepared) -> bool:
     """One fragment that sanitises; hydrogens or radicals may be added."""
     return len(prepared.fragments) == 1 and prepared.sanitised is not None
+
+
+def _semlaflow_stable(prepared: Prepared) -> list[bool] | None:
+    """MiDi's table, but an unknown charge is unstable; None where it does not sanitise."""
+    if prepared.sanitised is None:
+        return None
+    mol = kekulised(prepared.sanitised)
+    stable = []
+    for atom in mol.GetAtoms():
+        allowed = MIDI_VALENCES.get(atom.GetSymbol(), {})
+        if set(allowed) == {0}:  # elements that it lists without charges take any
+            charge = 0
+        else:
+            charge = atom.GetFormalCharge()
+        stable.append(_sum_of_orders(atom) in allowed.get(charge, ()))
+    return stable
+
+
+def semlaflow_atom_stability(prepared: Prepared) -> float | None:
+    """Fraction of atoms with a valence allowed for their charge; unknown charges are unstable."""
+    stable = _semlaflow_stable(prepared)
+    return sum(stable) / len(stable) if stable else None
+
+
+def semlaflow_molecule_stability(prepared: Prepared) -> bool:
+    """Every atom is stable by `semlaflow_atom_stability`; False where it does not sanitise."""
+    stable = _semlaflow_stable(prepared)
+    return bool(stable) and all(stable or ())
+
+
+def semlaflow_validity(prepared: Prepared) -> bool:
+    """It sanitises; fragments, radicals and missing hydrogens pass."""
+    return prepared.sanitised is not None and prepared.mol.GetNumAtoms() > 0
+
+
+def truncated_molecule_stability(prepared: Prepared) -> bool:
+    """MiDi's rule with aromatic bonds of 1.5 stored as the integer 1, as in its published code.
+
+    Molecules that are given with single and double bonds get their aromatic bonds perceived first,
+    as its data have them.
+    """
+    stable = []
+    for atom in prepared.perceived.GetAtoms():
+        allowed = MIDI_VALENCES.get(atom.GetSymbol(), {})
+        valence = sum(
+            1 if bond.GetIsAromatic() else int(bond.GetBondTypeAsDouble())
+            for bond in atom.GetBonds()
+        )
+        stable.append(valence in allowed.get(atom.GetFormalCharge(), allowed.get(0, ())))
+    return bool(stable) and all(stable)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
+
+if TYPE_CHECKING:
+    from molgen.evaluate.energy import Relaxation
+    from molgen.evaluate.geometry import Internal
+    from molgen.evaluate.poses import Checks
 
 Valencies = Mapping[tuple[int, int], Container[tuple[int, int]]]
 """(atomic number, formal charge) -> allowed (aromatic bonds, sum of the other bond orders)."""
@@ -153,3 +159,74 @@ class Prepared:
     def numbers(self) -> NDArray[np.int64]:
         """Atomic numbers [N]."""
         return np.array([a.GetAtomicNum() for a in self.mol.GetAtoms()], dtype=np.int64)
+
+    @cached_property
+    def incomplete(self) -> str:
+        """Why energies and stereo would not be those of the molecule; empty if they are.
+
+        The graph must be one fragment that sanitises without changes and without additions. What
+        the reference knows of valencies plays no part.
+        """
+        if self.mol.GetNumAtoms() == 0:
+            return "no atoms"
+        if len(self.fragments) != 1:
+            return f"fragments: {len(self.fragments)}"
+        if self.sanitised is None:
+            return "does not sanitise"
+        if self.change:
+            return f"sanitisation changes its {self.change}"
+        return self.added
+
+    @cached_property
+    def added(self) -> str:
+        """What RDKit had to add to make sense of the molecule; empty if nothing."""
+        if self.sanitised is None:
+            return ""
+        atoms = list(self.sanitised.GetAtoms())
+        hydrogens = sum(atom.GetTotalNumHs() for atom in atoms)
+        if hydrogens:
+            return f"implicit hydrogens: {hydrogens} missing"
+        radicals = sum(atom.GetNumRadicalElectrons() for atom in atoms)
+        plural = "" if radicals == 1 else "s"
+        return f"radical: {radicals} unpaired electron{plural}" if radicals else ""
+
+    @cached_property
+    def heavy(self) -> Chem.Mol | None:
+        """The sanitised molecule with its hydrogens made implicit, or None."""
+        return None if self.sanitised is None else Chem.RemoveHs(self.sanitised)
+
+    @cached_property
+    def internal(self) -> Internal:
+        """Its bonds, angles and torsions as atom indices."""
+        from molgen.evaluate.geometry import internal
+
+        return internal(self.mol)
+
+    @cached_property
+    def mmff(self) -> Relaxation:
+        """Relaxation by MMFF94s."""
+        from molgen.evaluate.energy import relaxed_mmff
+
+        return relaxed_mmff(self)
+
+    @cached_property
+    def xtb(self) -> Relaxation:
+        """Relaxation by GFN2-xTB.
+
+        Raises:
+            ConfigError: tblite is not installed.
+        """
+        from molgen.evaluate.energy import relaxed_xtb
+
+        return relaxed_xtb(self)
+
+    @cached_property
+    def posebusters(self) -> Checks:
+        """The checks of PoseBusters.
+
+        Raises:
+            ConfigError: PoseBusters is not installed.
+        """
+        from molgen.evaluate.poses import checked
+
+        return checked(self)

@@ -6,161 +6,146 @@ here: the row table, the summary, the report and the documentation follow.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
+from molgen.evaluate import (
+    chemnet,
+    chirality,
+    distribution,
+    geometry,
+    properties,
+    substructure,
+    validity,
+)
+from molgen.evaluate.legacy_table import LEGACY
+from molgen.evaluate.metric import Cost, Family, Metric
+from molgen.evaluate.physics_table import PHYSICS
 
-from molgen.evaluate import distribution, legacy, validity
-from molgen.evaluate.prepared import Prepared
+__all__ = ["METRICS", "Cost", "Family", "Metric"]
 
-if TYPE_CHECKING:
-    from molgen.datasets.reference import Reference
+fact = partial(Metric, family="description")
+text = partial(Metric, family="description", kind="text")
+flag = partial(Metric, unit="%", kind="flag", failed=False)
+mean, over_atoms = distribution.average, distribution.average_over_atoms
 
-Family = Literal["strict", "legacy", "description"]
-
-Cost = Literal["cheap", "posebusters", "xtb"]
-"""Sets of metrics: milliseconds a molecule, tenths of a second, seconds."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One row of `METRICS`.
-
-    Attributes:
-        definition: What is measured, in one sentence.
-        unit: Unit of the summary's value; fractions are shown in per cent there.
-        family: `strict` (to be trusted), `legacy` (a paper's own definition, for comparison) or
-            `description` (a plain fact).
-        row: Function of one prepared molecule that gives the column of the same name, or None.
-        whole: Function of the row table that gives (value, items counted), or None to leave the
-            metric out of the summary.
-        failed: The column's value where there is no molecule to measure.
-        source: Where the definition comes from.
-        cost: The set it belongs to: `cheap` is always measured, the others when asked for.
-        against: In place of `whole`, for a comparison: function of the row table and the reference.
-    """
-
-    definition: str
-    unit: str = ""
-    family: Family = "strict"
-    row: Callable[[Prepared], Any] | None = None
-    whole: Callable[[pd.DataFrame], tuple[float, int]] | None = None
-    failed: Any = None
-    source: str = ""
-    cost: Cost = "cheap"
-    against: Callable[[pd.DataFrame, Reference], tuple[float, int]] | None = None
-
-    @property
-    def summarised(self) -> bool:
-        """Whether the summary has a row for it."""
-        return self.whole is not None or self.against is not None
-
-    def summarise(self, table: pd.DataFrame, reference: Reference | None) -> tuple[float, int]:
-        """(value, items counted) of a set; NaN where nothing can be counted.
-
-        Args:
-            table: The row table; for a set that was measured on a sample, the sampled rows.
-            reference: What to compare with, or None.
-        """
-        if self.whole is not None:
-            return self.whole(table)
-        if self.against is None or reference is None:
-            return math.nan, 0
-        return self.against(table, reference)
-
-
-def _average(column: str) -> Callable[[pd.DataFrame], tuple[float, int]]:
-    return partial(distribution.mean, column=column)
-
-
-def _over_atoms(column: str) -> Callable[[pd.DataFrame], tuple[float, int]]:
-    return partial(distribution.mean_over_atoms, column=column)
-
-
-_EDM = "EDM, Hoogeboom et al. 2022 (ICML), appendix"
-_MIDI = "MiDi, Vignac et al. 2023 (ECML), and its public code"
-
-METRICS: dict[str, Metric] = {
-    # Facts about each molecule.
-    "smiles": Metric(
-        "canonical SMILES, hydrogens implicit, no stereo", family="description", row=validity.smiles
+_FACTS: dict[str, Metric] = {
+    "smiles": text("canonical SMILES, hydrogens implicit, no stereo", row=validity.smiles),
+    "formula": text("molecular formula", row=validity.formula),
+    "n_atoms": fact(
+        "atoms, hydrogens included", unit="atoms", row=validity.n_atoms, whole=mean("n_atoms")
     ),
-    "formula": Metric("molecular formula", family="description", row=validity.formula),
-    "n_atoms": Metric(
-        "atoms, hydrogens included",
-        family="description",
-        row=validity.n_atoms,
-        whole=_average("n_atoms"),
-    ),
-    "charge": Metric("total formal charge", unit="e", family="description", row=validity.charge),
-    "molecular_weight": Metric(
+    "charge": fact("total formal charge", unit="e", row=validity.charge),
+    "molecular_weight": fact(
         "average molecular weight of molecules that sanitise",
         unit="g/mol",
-        family="description",
         row=validity.molecular_weight,
-        whole=_average("molecular_weight"),
+        whole=mean("molecular_weight"),
     ),
-    "logp": Metric(
+    "logp": fact(
         "octanol-water log10 P of molecules that sanitise",
-        family="description",
-        row=validity.logp,
-        whole=_average("logp"),
+        dimensionless=True,
+        row=properties.logp,
+        whole=mean("logp"),
         source="Wildman and Crippen 1999",
     ),
-    "qed": Metric(
+    "qed": fact(
         "drug-likeness, 0 to 1, of molecules that sanitise",
-        family="description",
-        row=validity.qed,
-        whole=_average("qed"),
+        dimensionless=True,
+        row=properties.qed,
+        whole=mean("qed"),
         source="Bickerton et al. 2012",
     ),
-    "rings": Metric(
-        "rings of molecules that sanitise",
-        family="description",
-        row=validity.rings,
-        whole=_average("rings"),
+    "sa_score": fact(
+        "synthetic accessibility, 1 (easy) to 10 (hard), of molecules that sanitise",
+        dimensionless=True,
+        row=properties.sa_score,
+        whole=mean("sa_score"),
+        source="Ertl and Schuffenhauer 2009",
     ),
-    # The strict set.
-    "strict_valid": Metric(
+    "lipinski_violations": fact(
+        "rules of five that are broken, 0 to 4, by molecules that sanitise",
+        unit="rules",
+        row=properties.lipinski_violations,
+        whole=mean("lipinski_violations"),
+        source="Lipinski et al. 1997",
+    ),
+    "pains_alerts": text(
+        "PAINS patterns found in molecules that sanitise",
+        row=properties.pains_alerts,
+        source="Baell and Holloway 2010, RDKit's FilterCatalog",
+    ),
+    "brenk_alerts": text(
+        "unwanted groups found in molecules that sanitise",
+        row=properties.brenk_alerts,
+        source="Brenk et al. 2008, RDKit's FilterCatalog",
+    ),
+    "with_pains_alert": fact(
+        "molecules with a PAINS pattern, of those that sanitise",
+        unit="%",
+        whole=partial(distribution.share_with, column="pains_alerts"),
+    ),
+    "with_brenk_alert": fact(
+        "molecules with an unwanted group, of those that sanitise",
+        unit="%",
+        whole=partial(distribution.share_with, column="brenk_alerts"),
+    ),
+    "rings": fact(
+        "rings of molecules that sanitise",
+        unit="rings",
+        row=validity.rings,
+        whole=mean("rings"),
+    ),
+    "ring_systems": text(
+        "ring systems (rings that share an atom) of molecules that sanitise, with counts",
+        row=substructure.ring_systems,
+    ),
+    "scaffold": text(
+        "Bemis-Murcko scaffold of molecules that sanitise; empty without a ring",
+        row=substructure.scaffold,
+        source="Bemis and Murcko 1996",
+    ),
+    "functional_groups": text(
+        "functional groups (RDKit's 85 fragments) of molecules that sanitise, with counts",
+        row=substructure.functional_groups,
+    ),
+    "stereocentres": text(
+        "CIP labels of the tetrahedral centres, perceived from the coordinates",
+        row=chirality.stereocentres,
+    ),
+    "bond_lengths": text("bond lengths by elements and order, Angstrom", row=geometry.bond_lengths),
+    "bond_angles": text(
+        "bond angles by elements and the centre's number of neighbours, degree",
+        row=geometry.bond_angles,
+    ),
+    "torsion_angles": text(
+        "torsions of heavy atoms by the bond in the middle (@: in a ring), 0 to 180 degree",
+        row=geometry.torsion_angles,
+    ),
+}
+
+_STRICT: dict[str, Metric] = {
+    "strict_valid": flag(
         "one fragment, sanitises, nothing added (hydrogens, radicals) or changed, every valency "
         "in the reference",
-        unit="%",
         row=validity.strict_valid,
-        whole=_average("strict_valid"),
-        failed=False,
+        whole=mean("strict_valid"),
     ),
     "atom_stability": Metric(
         "atoms whose (aromatic bonds, other bond orders) occur in the reference for their element "
         "and charge; an unknown element or charge is unstable",
         unit="%",
         row=validity.atom_stability,
-        whole=_over_atoms("atom_stability"),
+        whole=over_atoms("atom_stability"),
     ),
-    "molecule_stability": Metric(
+    "molecule_stability": flag(
         "molecules whose atoms are all stable",
-        unit="%",
         row=validity.molecule_stability,
-        whole=_average("molecule_stability"),
-        failed=False,
+        whole=mean("molecule_stability"),
     ),
-    "connected": Metric(
-        "molecules in one fragment",
-        unit="%",
-        row=validity.connected,
-        whole=_average("connected"),
-        failed=False,
-    ),
-    "n_fragments": Metric("connected components", family="description", row=validity.n_fragments),
-    "has_3d": Metric(
-        "molecules with a finite 3D conformer",
-        unit="%",
-        row=validity.has_3d,
-        whole=_average("has_3d"),
-        failed=False,
+    "connected": flag("molecules in one fragment", row=validity.connected, whole=mean("connected")),
+    "n_fragments": fact("connected components", unit="fragments", row=validity.n_fragments),
+    "has_3d": flag(
+        "molecules with a finite 3D conformer", row=validity.has_3d, whole=mean("has_3d")
     ),
     "uniqueness": Metric(
         "different SMILES over all strictly valid molecules, duplicates still in",
@@ -180,79 +165,85 @@ METRICS: dict[str, Metric] = {
     "internal_diversity": Metric(
         "mean 1 - Tanimoto (Morgan radius 2, 2048 bits) over pairs of at most "
         f"{distribution.DIVERSITY_MOLECULES} strictly valid molecules",
+        dimensionless=True,
         whole=distribution.internal_diversity,
         source="Benhenda 2017",
     ),
-    # The definitions of the papers, for comparison.
-    "edm_atom_stability": Metric(
-        "atoms with a neutral valence, bonds read from distances; charges unknown",
+    "scaffold_diversity": Metric(
+        "different Bemis-Murcko scaffolds over strictly valid molecules that have one",
         unit="%",
-        family="legacy",
-        row=legacy.edm_atom_stability,
-        whole=_over_atoms("edm_atom_stability"),
-        source=_EDM,
+        whole=substructure.scaffold_diversity,
     ),
-    "edm_molecule_stability": Metric(
-        "molecules whose atoms are all stable by edm_atom_stability",
+    "chirality_balance": Metric(
+        "share of R among the assigned tetrahedral centres, perceived from the coordinates",
         unit="%",
-        family="legacy",
-        row=legacy.edm_molecule_stability,
-        whole=_average("edm_molecule_stability"),
-        failed=False,
-        source=_EDM,
+        whole=chirality.chirality_balance,
     ),
-    "edm_validity": Metric(
-        "the neutral graph read from distances sanitises; fragments, radicals and missing "
-        "hydrogens pass",
-        unit="%",
-        family="legacy",
-        row=legacy.edm_validity,
-        whole=_average("edm_validity"),
-        failed=False,
-        source=_EDM,
+    "chirality_p_value": Metric(
+        "two-sided sign test over molecules, more R than S against more S than R: small where one "
+        "hand is preferred",
+        dimensionless=True,
+        whole=chirality.chirality_p_value,
     ),
-    "midi_atom_stability": Metric(
-        "atoms with a valence allowed for their charge in MiDi's table; an unknown charge counts "
-        "as 0",
+    "unseen_ring_systems": Metric(
+        "molecules with a ring system that the reference lacks, of strictly valid ones with a ring",
         unit="%",
-        family="legacy",
-        row=legacy.midi_atom_stability,
-        whole=_over_atoms("midi_atom_stability"),
-        source=_MIDI,
+        against=substructure.unseen_ring_systems,
     ),
-    "midi_molecule_stability": Metric(
-        "molecules whose atoms are all stable by midi_atom_stability",
-        unit="%",
-        family="legacy",
-        row=legacy.midi_molecule_stability,
-        whole=_average("midi_molecule_stability"),
-        failed=False,
-        source=_MIDI,
+    "ring_system_distance": Metric(
+        "total variation of the frequencies of ring systems, 0 (as the reference) to 1, strictly "
+        "valid molecules",
+        dimensionless=True,
+        against=substructure.ring_system_distance,
     ),
-    "midi_validity": Metric(
-        "the largest fragment sanitises; the rest is dropped, radicals and missing hydrogens pass",
-        unit="%",
-        family="legacy",
-        row=legacy.midi_validity,
-        whole=_average("midi_validity"),
-        failed=False,
-        source=_MIDI,
+    "functional_group_distance": Metric(
+        "total variation of the frequencies of functional groups, 0 to 1, strictly valid molecules",
+        dimensionless=True,
+        against=substructure.functional_group_distance,
     ),
-    "connected_validity": Metric(
-        "one fragment that sanitises; radicals and missing hydrogens pass",
-        unit="%",
-        family="legacy",
-        row=legacy.connected_validity,
-        whole=_average("connected_validity"),
-        failed=False,
-        source="'valid and connected' of EQGAT-diff (Le et al. 2024) and later papers",
+    "size_distance": Metric(
+        "Wasserstein-1 distance of the numbers of atoms",
+        unit="atoms",
+        against=distribution.size_distance,
     ),
-    "legacy_uniqueness_after_dedup": Metric(
-        "uniqueness counted after duplicates were removed: 100 % by construction, says nothing",
+    "element_distance": Metric(
+        "total variation of the frequencies of elements over all atoms, 0 to 1",
+        dimensionless=True,
+        against=distribution.element_distance,
+    ),
+    "bond_length_distance": Metric(
+        "Wasserstein-1 distance of bond lengths by elements and order, weighted by the reference's "
+        "frequency; all molecules with 3D",
+        unit="Angstrom",
+        against=distribution.bond_length_distance,
+    ),
+    "bond_angle_distance": Metric(
+        "Wasserstein-1 distance of bond angles by elements and the centre's number of neighbours, "
+        "weighted by the reference's frequency; all molecules with 3D",
+        unit="degree",
+        against=distribution.bond_angle_distance,
+    ),
+    "torsion_distance": Metric(
+        "Wasserstein-1 distance of unsigned torsions of heavy atoms by the bond in the middle, "
+        "weighted by the reference's frequency; all molecules with 3D",
+        unit="degree",
+        against=distribution.torsion_distance,
+    ),
+    "unseen_bonds": Metric(
+        "bonds between elements and of an order that the reference lacks",
         unit="%",
-        family="legacy",
-        whole=distribution.uniqueness_after_dedup,
-        source="several public scoring scripts",
+        against=distribution.unseen_bonds,
+    ),
+    "fcd": Metric(
+        f"Frechet ChemNet distance of {chemnet.LEAST:,} to {chemnet.MOST:,} strictly valid "
+        "molecules from the reference, by SMILES without stereo; fewer molecules give no value",
+        dimensionless=True,
+        against=chemnet.fcd,
+        source="Preuer et al. 2018",
+        needs="fcd",
+        extra="trust",
     ),
 }
-"""Name -> metric. Those with `row` are columns of the table, those with `whole` in the summary."""
+
+METRICS: dict[str, Metric] = {**_FACTS, **_STRICT, **PHYSICS, **LEGACY}
+"""Name -> metric. Those with `row` are columns of the table, those `summarised` in the summary."""

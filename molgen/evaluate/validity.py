@@ -7,31 +7,17 @@ and bonds are not changed, and every atom has a valency that occurs in the refer
 
 from __future__ import annotations
 
-from typing import Any
-
 from rdkit import Chem
-from rdkit.Chem import QED, rdMolDescriptors
+from rdkit.Chem import rdMolDescriptors
 
 from molgen.chem import canonical_smiles
 from molgen.evaluate.prepared import Prepared
-
-_qed: Any = QED.qed  # has no annotations
 
 
 def _atom_name(number: int, charge: int) -> str:
     symbol = Chem.GetPeriodicTable().GetElementSymbol(number) if number else "dummy atom"
     sign = "+" if charge > 0 else "-"
     return symbol + (sign if abs(charge) == 1 else f"{abs(charge)}{sign}" if charge else "")
-
-
-def _added(sanitised: Chem.Mol) -> str:
-    """What RDKit had to add to make sense of the molecule; empty if nothing."""
-    hydrogens = sum(atom.GetTotalNumHs() for atom in sanitised.GetAtoms())
-    if hydrogens:
-        return f"implicit hydrogens: {hydrogens} missing"
-    radicals = sum(atom.GetNumRadicalElectrons() for atom in sanitised.GetAtoms())
-    plural = "" if radicals == 1 else "s"
-    return f"radical: {radicals} unpaired electron{plural}" if radicals else ""
 
 
 def _unknown_valency(prepared: Prepared) -> str:
@@ -60,7 +46,7 @@ def reason(prepared: Prepared) -> str:
         return f"does not sanitise: {prepared.refusal}"
     if prepared.change:
         return f"sanitisation changes its {prepared.change}"
-    return _added(prepared.sanitised) or _unknown_valency(prepared)
+    return prepared.added or _unknown_valency(prepared)
 
 
 def strict_valid(prepared: Prepared) -> bool:
@@ -126,20 +112,6 @@ def molecular_weight(prepared: Prepared) -> float | None:
     """Average molecular weight in g/mol."""
     clean = prepared.sanitised
     return None if clean is None else float(rdMolDescriptors._CalcMolWt(clean))
-
-
-def logp(prepared: Prepared) -> float | None:
-    """Octanol-water partition coefficient (log10) after Wildman and Crippen (1999)."""
-    return (
-        None
-        if prepared.sanitised is None
-        else float(rdMolDescriptors.CalcCrippenDescriptors(prepared.sanitised)[0])
-    )
-
-
-def qed(prepared: Prepared) -> float | None:
-    """Quantitative estimate of drug-likeness, 0 to 1 (Bickerton et al. 2012)."""
-    return None if prepared.sanitised is None else float(_qed(prepared.sanitised))
 
 
 def rings(prepared: Prepared) -> int | None:
