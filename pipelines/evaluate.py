@@ -3,83 +3,213 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from diffcore.errors import ConfigError, DataError
+from diffcore.errors import ConfigError, DataError, OutputError
 
 if TYPE_CHECKING:
+    from molgen.datasets.reference import Reference
+    from molgen.evaluate.journal import Journal
+    from molgen.evaluate.rows import Plan
     from molgen.evaluate.score import Evaluation
-    from molgen.io import Entry
 
 OUTPUTS = (".html", ".csv")
+
+SMALL = 1000
+"""A file of no more entries is scored in this process, unless more than the cheap set is asked."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a file is to be scored.
+
+    Attributes:
+        path: The file.
+        total: Its entries.
+        plan: What to measure.
+        reference: What to judge against.
+        sample: On how many molecules the dear sets are measured; None for all.
+        processes: How many to start; 0 for none.
+        time_limit: Wall seconds for a molecule, or None for the plan's own.
+    """
+
+    path: Path
+    total: int
+    plan: Plan
+    reference: Reference | None
+    sample: int | None
+    processes: int
+    time_limit: float | None
 
 
 def evaluate_file(
     path: str | Path,
     output: str | Path | None = None,
     reference: str | None = "qm9",
+    include: str = "",
+    sample: int | None = None,
+    workers: int | None = None,
+    time_limit: float | None = None,
+    resume: bool = False,
     force: bool = False,
 ) -> Evaluation:
-    """Scores a molecule file, prints the summary, writes a report or the rows.
+    """Score a molecule file, print the summary, write a report or the rows.
+
+    Every finished row is on disk at once, in a file beside the output that is taken away in the
+    end, so that an interrupted run can be resumed.
 
     Args:
         path: .sdf, .mol, .smi, .smiles or .xyz file, each also with .gz.
         output: .html (a self-contained report) or .csv (one row a molecule); None to print only.
         reference: Name of a shipped reference; None or "none" to judge without one.
+        include: Sets of metrics beyond the cheap one, with commas: posebusters,xtb.
+        sample: Measure those on so many molecules only, evenly spread over the file.
+        workers: Processes; 0 for one a core. Left out, a small file is scored in this process and
+            others by one a core.
+        time_limit: Wall seconds for a molecule; what takes longer is given up and said so.
+        resume: Go on with an interrupted run of the same file into the same output.
         force: Overwrite `output`.
 
     Returns:
         The rows and the summary.
 
     Raises:
-        ConfigError: Unknown suffix.
+        ConfigError: An option is outside what is allowed; unknown suffix.
         DataError: The file is missing, empty or holds no readable molecule; unknown reference.
-        OutputError: `output` exists without `force`, or cannot be written.
+        OutputError: `output` exists without `force`, cannot be written, or is not what `resume`
+            could go on with.
     """
     target = None if output is None else Path(output)
-    if target is not None:
-        _check_target(target, force)
-
-    from molgen.datasets.reference import load_reference
-    from molgen.evaluate.score import evaluate
-    from molgen.io import read_molecules
-
-    known = None if reference in (None, "none") else load_reference(str(reference))
-    kept: list[Entry] = []
-    entries = read_molecules(path)
-    wants_report = target is not None and target.suffix.lower() == ".html"
-    evaluation = evaluate(_keeping(entries, kept) if wants_report else entries, known)
-    unread = evaluation.table["smiles"].isna()
-    if unread.all():
-        first = evaluation.table["reason"].iloc[0]
-        raise DataError(f"{path}: none of {len(unread)} entries is readable; the first: {first}")
-    if target is not None and wants_report:
-        from pipelines.report import write_report
-
-        run = {"file": Path(path).name, "entries": len(kept), "unreadable": int(unread.sum())}
-        mols = [entry.mol for entry in kept]
-        write_report(mols, evaluation, target, f"Evaluation of {Path(path).name}", run, force)
-    elif target is not None:
-        evaluation.to_csv(target, force)
+    _check_target(target, resume, force)
+    scoring = _scoring(Path(path), reference, include, sample, workers, time_limit)
+    if target is None:
+        evaluation = _score(scoring, None)
+    else:
+        evaluation = _score_into(scoring, target, resume, force)
     sys.stdout.write(evaluation.text() + "\n")
     if target is not None:
         sys.stdout.write(f"written: {target}\n")
     return evaluation
 
 
-def _keeping(entries: Iterator[Entry], kept: list[Entry]) -> Iterator[Entry]:
-    """Passes entries on and keeps them: a report needs the molecules, a table does not."""
-    for entry in entries:
-        kept.append(entry)
-        yield entry
+def _scoring(
+    path: Path,
+    reference: str | None,
+    include: str,
+    sample: int | None,
+    workers: int | None,
+    time_limit: float | None,
+) -> Scoring:
+    """Checks the options and the file before any work."""
+    from molgen.evaluate.options import check_sample, checked_sets, cores, processes_for
+    from molgen.evaluate.rows import Plan
+    from molgen.evaluate.score import find_reference
+    from molgen.io import count_records, read_records
+
+    sets = checked_sets(include)
+    processes = processes_for(1 if workers is None else workers, time_limit)
+    known = find_reference(None if reference in (None, "none") else str(reference))
+    read_records(path)
+    total = count_records(path)
+    check_sample(sample, sets, total)
+    if workers is None and (sets or total > SMALL):
+        processes = cores()
+    plan = Plan.of(sets, None if known is None else known.valency, sample is not None)
+    return Scoring(path, total, plan, known, sample, processes, time_limit)
 
 
-def _check_target(target: Path, force: bool) -> None:
+def _score_into(scoring: Scoring, target: Path, resume: bool, force: bool) -> Evaluation:
+    from molgen.evaluate.journal import Journal, identity, journal_path
+
+    name = "none" if scoring.reference is None else scoring.reference.name
+    header = identity(scoring.path, scoring.plan, name, scoring.sample)
+    journal = Journal(journal_path(target), header, resume, force)
+    evaluation = _score(scoring, journal)
+    if target.suffix.lower() == ".html":
+        _write_report(scoring, evaluation, target, force or resume)
+    else:
+        evaluation.to_csv(target, force or resume)
+    journal.remove()
+    return evaluation
+
+
+def _score(scoring: Scoring, journal: Journal | None) -> Evaluation:
+    """Scores the entries that the journal does not hold yet."""
+    from molgen.evaluate.collect import Rows
+    from molgen.evaluate.score import conclude
+
+    rows = Rows(scoring.reference)
+    with journal or nullcontext():
+        for row in () if journal is None else journal.rows():
+            rows.add(row)
+        try:
+            for row in _new_rows(scoring, rows.count):
+                if journal is not None:
+                    journal.write(row)
+                rows.add(row)
+        except KeyboardInterrupt:
+            if journal is None:
+                raise
+            done = f"{rows.count} of {scoring.total} entries are scored"
+            raise KeyboardInterrupt(f"interrupted: {done}; --resume continues") from None
+    evaluation = conclude(rows, scoring.reference, {"file": scoring.path.name})
+    unread = evaluation.table["smiles"].isna()
+    if unread.all():
+        if journal is not None:
+            journal.remove()
+        first = evaluation.table["reason"].iloc[0]
+        raise DataError(
+            f"{scoring.path}: none of {len(unread)} entries is readable; the first: {first}"
+        )
+    return evaluation
+
+
+def _new_rows(scoring: Scoring, start: int) -> Iterable[dict[str, Any]]:
+    from molgen.evaluate.rows import make_jobs, make_rows
+    from molgen.evaluate.score import rows_bar
+    from molgen.io import read_records
+
+    records = islice(read_records(scoring.path), start, None)
+    jobs = make_jobs(records, scoring.sample, scoring.total, start)
+    rows = make_rows(jobs, scoring.plan, scoring.processes, scoring.time_limit)
+    return rows_bar(rows, scoring.total, True, start)
+
+
+def _write_report(scoring: Scoring, evaluation: Evaluation, target: Path, force: bool) -> None:
+    from pipelines.report import write_report
+
+    unread = int(evaluation.table["smiles"].isna().sum())
+    run = {"file": scoring.path.name, "entries": len(evaluation.table), "unreadable": unread}
+    mols = [mol for mol in _molecules(scoring.path)]
+    write_report(mols, evaluation, target, f"Evaluation of {scoring.path.name}", run, force)
+
+
+def _molecules(path: Path) -> Iterator[Any]:
+    from molgen.io import read_molecules
+
+    for entry in read_molecules(path):
+        yield entry.mol
+
+
+def _check_target(target: Path | None, resume: bool, force: bool) -> None:
+    from molgen.evaluate.journal import journal_path
     from pipelines.report import check_output
 
+    if resume and force:
+        raise ConfigError("--resume continues a run and --force starts anew: give one of them")
+    if target is None:
+        if resume:
+            raise ConfigError("--resume: expected the output (-o) of the interrupted run")
+        return
     if target.suffix.lower() not in OUTPUTS:
         known = " or ".join(OUTPUTS)
         raise ConfigError(f"cannot write {target.name!r}: expected a file name ending in {known}")
-    check_output(target, force)
+    left = journal_path(target).exists()
+    if resume and target.exists() and not left:
+        raise OutputError(f"{target} is finished: nothing to resume (--force scores anew)")
+    check_output(target, force or (resume and left))

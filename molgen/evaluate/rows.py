@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 from rdkit import Chem, rdBase
 
+from diffcore.errors import DesignloomError
 from molgen.evaluate.prepared import Prepared, Valencies
 from molgen.evaluate.table import METRICS, Cost, Metric
 from molgen.evaluate.validity import reason as strict_reason
@@ -52,12 +53,14 @@ class Plan:
         valencies: Allowed valencies of the reference, or None.
         metrics: Name -> metric with a row function, of the sets to measure.
         sampled: Only some molecules get the sets beyond the cheap one.
+        missing: Name of a metric -> what to install before it can be measured.
     """
 
     include: tuple[str, ...] = ()
     valencies: Valencies | None = None
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     sampled: bool = False
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, include: Iterable[str], valencies: Valencies | None, sampled: bool = False) -> Plan:
@@ -65,7 +68,8 @@ class Plan:
         chosen = tuple(cost for cost in COSTS[1:] if cost in set(include))
         sets = (COSTS[0], *chosen)
         found = {k: m for k, m in METRICS.items() if m.row is not None and m.cost in sets}
-        return cls(chosen, valencies, found, sampled)
+        missing = {key: metric.missing for key, metric in found.items() if metric.missing}
+        return cls(chosen, valencies, found, sampled, missing)
 
     @cached_property
     def stages(self) -> list[tuple[str, dict[str, Metric]]]:
@@ -115,7 +119,11 @@ def make_row(job: Job, tell: Callable[[Row], None], plan: Plan) -> Row:
                     break
                 tell(_concluded(row, errors) | {_DOING: stage})
             for key, metric in metrics.items():
-                row[key] = _measure(key, metric.row, prepared, errors, metric.failed)
+                if key in plan.missing:
+                    errors.setdefault(plan.missing[key], []).append(key)
+                    row[key] = None
+                else:
+                    row[key] = _measure(key, metric.row, prepared, errors, metric.failed)
     return _concluded(row, errors)
 
 
@@ -137,7 +145,8 @@ def _measure(
         return function(prepared)
     except Exception as error:  # a hostile molecule must cost one cell, not the batch
         lines = str(error).strip().splitlines() or [""]
-        errors.setdefault(f"{type(error).__name__}: {lines[0]}", []).append(name)
+        kind = "" if isinstance(error, DesignloomError) else f"{type(error).__name__}: "
+        errors.setdefault(kind + lines[0], []).append(name)
         return failed
 
 

@@ -34,17 +34,17 @@ def summarise(
     """
     known = reference_values(reference)
     rows = [
-        _row(name, metric, table, known.get(name, math.nan))
+        _row(name, metric, table, reference, known.get(name, math.nan))
         for name, metric in METRICS.items()
-        if metric.whole is not None and _measured(name, metric, table)
+        if metric.summarised and _measured(metric, table)
     ]
-    rows += [_row(name, metric, table, math.nan) for name, metric in _losses(table)]
+    rows += [_row(name, metric, table, None, math.nan) for name, metric in _losses(table)]
     rows += _costs(len(table), run)
     rows.sort(key=lambda row: _ORDER[row[6]])
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
-def _measured(name: str, metric: Metric, table: pd.DataFrame) -> bool:
+def _measured(metric: Metric, table: pd.DataFrame) -> bool:
     """Metrics of dear sets count only where a column of their set is there."""
     if metric.cost == COSTS[0]:
         return True
@@ -52,29 +52,34 @@ def _measured(name: str, metric: Metric, table: pd.DataFrame) -> bool:
     return any(column in table.columns for column in same)
 
 
-def _row(name: str, metric: Metric, table: pd.DataFrame, known: float) -> tuple[Any, ...]:
+def _row(
+    name: str, metric: Metric, table: pd.DataFrame, reference: Reference | None, known: float
+) -> tuple[Any, ...]:
     scale = 100 if metric.unit == "%" else 1
     definition = metric.definition
     if metric.cost != COSTS[0] and "sampled" in table.columns:
         whole, table = len(table), table[table["sampled"].astype(bool)]
         definition += f"; on a sample of {len(table):,} of {whole:,} molecules, evenly spread"
-    value, n = _value(metric, table)
-    std = _deviation(metric, table)
+    if metric.missing:
+        definition += f"; not measured: {metric.missing}"
+    value, n = _value(metric, table, reference)
+    std = _deviation(metric, table, reference)
     source = f" [{metric.source}]" if metric.source else ""
     labels = metric.unit, metric.family, definition + source
     return (name, value * scale, std * scale, n, known * scale, *labels)
 
 
-def _value(metric: Metric, table: pd.DataFrame) -> tuple[float, int]:
-    assert metric.whole is not None
-    return metric.whole(table) if len(table) else (math.nan, 0)
+def _value(metric: Metric, table: pd.DataFrame, reference: Reference | None) -> tuple[float, int]:
+    if metric.missing or not len(table):
+        return math.nan, 0
+    return metric.summarise(table, reference)
 
 
-def _deviation(metric: Metric, table: pd.DataFrame) -> float:
+def _deviation(metric: Metric, table: pd.DataFrame, reference: Reference | None) -> float:
     """Sample standard deviation over 5 interleaved subsets; NaN below 10 rows."""
     if len(table) < 2 * SUBSETS:
         return math.nan
-    parts = [_value(metric, table.iloc[i::SUBSETS])[0] for i in range(SUBSETS)]
+    parts = [_value(metric, table.iloc[i::SUBSETS], reference)[0] for i in range(SUBSETS)]
     return float(pd.Series(parts, dtype=float).std(ddof=1))
 
 
