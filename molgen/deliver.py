@@ -10,7 +10,7 @@ import math
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, field, fields
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -318,8 +318,3 @@ def _taken_from(candidates: Iterable[Chem.Mol | None]) -> Source:
             yield mol
 
     return source
-
-
-def resumed(indices: Sequence[int]) -> Ledger:
-    """The ledger of a delivery of which the good ones' indices are known, ascending."""
-    return Ledger(made=indices[-1] + 1 if indices else 0, good=list(indices))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from diffcore.errors import ConfigError, OutputError
+from diffcore.errors import ConfigError, OutputError, YieldError
 
 MAX_SEED = 2**31 - 1
 """The seed is kept with every molecule, in a property of 32 bits."""
@@ -22,6 +25,12 @@ def generate_molecules(
     sampler: str | None = None,
     temperature: float | None = None,
     batch_size: int | None = None,
+    require: str | None = None,
+    unique: bool = False,
+    novel: bool = False,
+    repair: Literal["mmff", "xtb"] | None = None,
+    max_tries: int | None = None,
+    rejected: Path | None = None,
     resume: bool = False,
     force: bool = False,
     threads: int = 1,
@@ -29,7 +38,8 @@ def generate_molecules(
     """Generate 3D molecules with hydrogens, charges and bonds into a file.
 
     The same seed gives the same molecules on the same machine, however often the run was
-    interrupted and resumed. An interrupted run leaves a file of whole records.
+    interrupted and resumed. An interrupted run leaves a file of whole records. With a demand
+    (require, unique, novel, repair) molecules are made until as many as asked for meet it.
 
     Args:
         number: How many molecules the file shall hold in the end.
@@ -41,29 +51,44 @@ def generate_molecules(
         sampler: Name of the sampler; the model's own if left out.
         temperature: Temperature of the categorical choices (1 follows the model, lower is safer).
         batch_size: Molecules made at a time.
+        require: Checks every molecule passes, with commas: strict_valid, connected, posebusters.
+        unique: No two molecules with the same graph.
+        novel: No molecule of the training data.
+        repair: Relax every geometry with MMFF94s (mmff) or GFN2-xTB (xtb).
+        max_tries: Molecules to make at most; 100 for each one asked for if left out.
+        rejected: Table (.csv) to write of the rejected molecules and why.
         resume: Continue the file after its last whole record.
         force: Overwrite the file if it exists.
         threads: Threads of the tensor library; more than one seldom pays for small molecules.
 
     Returns:
-        One line that says what was written.
+        A line that says what was written and, with demands, one that says what was rejected.
 
     Raises:
         ConfigError: An option is outside what is allowed.
         ModelFileError: The model is unknown or its file is broken.
-        OutputError: The file exists without `force` or `resume`, or cannot be written.
+        OutputError: A file exists without `force` or `resume`, or cannot be written.
+        YieldError: Too few molecules meet the demands; the file holds those that do.
     """
-    for name, value in (("number", number), ("batch-size", batch_size), ("threads", threads)):
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name}: expected at least 1, got {value}")
+    _check_numbers(
+        {"number": number, "batch-size": batch_size, "threads": threads, "max-tries": max_tries}
+    )
     if not 0 <= seed <= MAX_SEED:
         raise ConfigError(f"--seed: expected 0 to {MAX_SEED}, got {seed}")
     if resume and force:
         raise ConfigError("--resume continues a file and --force overwrites it: give one of them")
-    if output.exists() and not (resume or force):
-        raise OutputError(f"{output} exists: expected --force to overwrite or --resume to continue")
+    demanded = bool(require or unique or novel or repair)
+    if not demanded and (max_tries is not None or rejected is not None):
+        raise ConfigError("--max-tries and --rejected need one of --require, --unique, ... to meet")
+    for path in (output, rejected):
+        if path is not None and path.exists() and not (resume or force):
+            raise OutputError(
+                f"{path} exists: expected --force to overwrite or --resume to continue"
+            )
 
-    from molgen.io import MoleculeWriter
+    from molgen.demands import Demands
+    from molgen.writer import MoleculeWriter
+    from pipelines.filling import fill, fill_with_good, loader
 
     options = {
         "n_atoms": n_atoms,
@@ -73,36 +98,59 @@ def generate_molecules(
         "batch_size": batch_size,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    with MoleculeWriter(output, force=force, append=resume) as writer:
+    with _own_words(), MoleculeWriter(output, force=force, append=resume) as writer:
         already = writer.count
-        try:
-            for mol in _make(number, already, seed, model, threads, given):
-                writer.write(mol)
-        except KeyboardInterrupt:
-            if not writer.count:
-                raise
-            made = f"{output} holds {writer.count} of {number} molecules"
-            raise KeyboardInterrupt(f"interrupted: {made}; --resume continues") from None
-        return f"{output}: {writer.count - already} molecules written, {writer.count} in all"
+        with _progress_kept(writer, number):
+            if demanded:
+                demands = Demands(require or (), unique, novel, repair)
+                said = fill_with_good(
+                    writer,
+                    number,
+                    seed,
+                    loader(model, threads),
+                    given,
+                    demands,
+                    max_tries,
+                    rejected,
+                )
+            else:
+                said = fill(writer, number, seed, loader(model, threads), given)
+        line = f"{output}: {writer.count - already} molecules written, {writer.count} in all"
+        return f"{line}\n{said}" if said else line
 
 
-def _make(
-    number: int, start: int, seed: int, model: str, threads: int, options: dict[str, Any]
-) -> Iterator[Any]:
-    """The molecules from `start` up to `number`, under a bar with the time left."""
-    if start >= number:
-        return
-    import torch
+def _check_numbers(given: dict[str, int | None]) -> None:
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name}: expected at least 1, got {value}")
 
-    from diffcore.memory import keep_freed_memory
-    from molgen.generate import MoleculeGenerator
-    from molgen.progress import molecule_bar
 
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    generator = MoleculeGenerator.from_pretrained(model)
-    # The bar waits a moment, so that a refused option stays one line of text.
-    with molecule_bar(number, initial=start, show=True) as bar:
-        yield from generator.stream(
-            number - start, seed=seed, start=start, progress=bar.update, **options
-        )
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """Errors name options as the command line does: `n_atoms: ...` becomes `--n-atoms: ...`."""
+    try:
+        yield
+    except (ConfigError, YieldError) as error:
+        names = inspect.signature(generate_molecules).parameters
+        head, colon, rest = str(error).partition(":")
+        text = f"--{head.replace('_', '-')}{colon}{rest}" if head in names else str(error)
+        several = "|".join(name for name in names if "_" in name)
+        text = re.sub(rf"\b({several})\b", lambda m: f"--{m[0].replace('_', '-')}", text)
+        error.args = (text,)
+        raise
+
+
+@contextmanager
+def _progress_kept(writer: Any, number: int) -> Iterator[None]:
+    """An interrupted or hopeless run says what its file holds."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not writer.count:
+            raise
+        made = f"{writer.path} holds {writer.count} of {number} molecules"
+        raise KeyboardInterrupt(f"interrupted: {made}; --resume continues") from None
+    except YieldError as error:
+        if writer.count:
+            error.args = (f"{writer.path} holds {error}",)
+        raise

@@ -1,0 +1,104 @@
+"""Filling a file with molecules, from the first or from where an interrupted run left it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molgen.deliver import Ledger, Rejected, good_molecules
+from molgen.demands import Demands, kind_of
+from molgen.progress import molecule_bar
+from molgen.writer import MoleculeWriter
+from pipelines.resume import Held, check_origin, held, made, read_rejected, write_rejected
+
+if TYPE_CHECKING:
+    from molgen.generate import MoleculeGenerator
+
+
+def loader(model: str, threads: int) -> Callable[[], MoleculeGenerator]:
+    """How the model will be loaded, once it is known that there is work for it."""
+
+    def load() -> MoleculeGenerator:
+        import torch
+
+        from diffcore.memory import keep_freed_memory
+        from molgen.generate import MoleculeGenerator
+
+        torch.set_num_threads(threads)
+        keep_freed_memory()
+        return MoleculeGenerator.from_pretrained(model)
+
+    return load
+
+
+def fill(
+    writer: MoleculeWriter,
+    number: int,
+    seed: int,
+    load: Callable[[], MoleculeGenerator],
+    options: dict[str, Any],
+) -> str:
+    """Write the molecules up to `number`, under a bar with the time left."""
+    start = writer.count
+    if start >= number:
+        return ""
+    for one in islice(made(writer.path), 1 if start else 0):
+        check_origin(writer.path, one, seed, "")
+    generator = load()
+    # The bar waits a moment, so that a refused option stays one line of text.
+    with molecule_bar(number, initial=start, show=True) as bar:
+        for mol in generator.stream(
+            number - start, seed=seed, start=start, progress=bar.update, **options
+        ):
+            writer.write(mol)
+    return ""
+
+
+def fill_with_good(
+    writer: MoleculeWriter,
+    number: int,
+    seed: int,
+    load: Callable[[], MoleculeGenerator],
+    options: dict[str, Any],
+    demands: Demands,
+    max_tries: int | None = None,
+    rejected: Path | None = None,
+) -> str:
+    """Write molecules that meet the demands up to `number`; says what was rejected and why."""
+    before = held(writer.path, seed, str(demands)) if writer.count else Held([], [])
+    ledger = _ledger(before.indices, rejected)
+    if writer.count >= number:
+        return ledger.summary()
+    generator = load()
+    demands = replace(demands, reference=generator.reference)
+    try:
+        for mol in good_molecules(
+            generator.source(seed=seed, **options),
+            number,
+            demands,
+            ledger,
+            seen=before.smiles,
+            max_tries=max_tries,
+            progress=True,
+        ):
+            writer.write(mol)
+    finally:
+        if rejected is not None and ledger.made:
+            write_rejected(rejected, [(row.index, row.reason, row.smiles) for row in ledger.log])
+    return ledger.summary()
+
+
+def _ledger(indices: list[int], rejected: Path | None) -> Ledger:
+    """The account of an interrupted run; reasons that no file holds are called so."""
+    made = indices[-1] + 1 if indices else 0
+    ledger = Ledger(made, indices)
+    for row in read_rejected(rejected, made) if made else []:
+        ledger.log.append(Rejected(*row))
+        ledger.kinds[kind_of(row[1])] += 1
+    unknown = made - len(indices) - len(ledger.log)
+    if unknown > 0:
+        ledger.kinds["before the interruption"] = unknown
+    return ledger

@@ -1,0 +1,135 @@
+"""What an interrupted generation left in its files, so that it goes on as if it had not been."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from diffcore.errors import ConfigError, DataError, OutputError
+
+ORIGIN = ("seed", "index", "demands")
+"""Properties of a molecule in a file."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Origin of a molecule in a file: seed and index of its sequence, its demands, its graph."""
+
+    seed: str
+    index: str
+    demands: str
+    smiles: str
+
+
+class Held(NamedTuple):
+    """The delivered molecules of a file: indices, ascending, and canonical SMILES."""
+
+    indices: list[int]
+    smiles: list[str]
+
+
+def made(path: Path) -> Iterator[Made]:
+    """The molecules of an .sdf or .csv as `designloom generate` wrote them; none of other files."""
+    if path.suffix.lower() == ".sdf":
+        yield from _made_sdf(path)
+    elif path.suffix.lower() == ".csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                seed, index, demands, smiles = ((row.get(k) or "") for k in (*ORIGIN, "smiles"))
+                yield Made(seed, index, demands, smiles)
+
+
+def _made_sdf(path: Path) -> Iterator[Made]:
+    from molgen.evaluate.prepared import Prepared
+    from molgen.evaluate.validity import smiles
+    from molgen.io import read_molecules
+
+    for entry in read_molecules(path):
+        if entry.mol is None:
+            raise DataError(f"{path}: record {entry.number + 1} is broken: {entry.reason}")
+        props = entry.mol.GetPropsAsDict(includePrivate=False, includeComputed=False)
+        seed, index, demands = (str(props.get(key, "")) for key in ORIGIN)
+        yield Made(seed, index, demands, smiles(Prepared(entry.mol)))
+
+
+def check_origin(path: Path, one: Made, seed: int, demands: str) -> None:
+    """Raise ConfigError unless a molecule is of this seed and met these demands."""
+    if one.seed and one.seed != str(seed):
+        raise ConfigError(f"{path} holds molecules of --seed {one.seed}: got --seed {seed}")
+    if one.index and one.demands != demands:
+        had = f"molecules that met {one.demands!r}" if one.demands else "molecules of no demands"
+        raise ConfigError(f"{path} holds {had}: expected the same to go on, got {demands!r}")
+
+
+def held(path: Path, seed: int, demands: str) -> Held:
+    """What is in the file already.
+
+    Raises:
+        ConfigError: the file is of another seed or other demands, or of a format that does not
+            tell.
+        DataError: a record is broken.
+    """
+    from rdkit import Chem
+
+    from molgen.chem import canonical_smiles
+
+    if path.suffix.lower() not in (".sdf", ".csv"):
+        raise ConfigError(f"--resume with demands: expected an .sdf or .csv file, got {path.name}")
+    indices: list[int] = []
+    smiles: list[str] = []
+    for one in made(path):
+        check_origin(path, one, seed, demands)
+        if not one.index.isdigit() or (indices and int(one.index) <= indices[-1]):
+            raise ConfigError(f"{path}: --resume expects molecules in the order of their index")
+        indices.append(int(one.index))
+        mol = Chem.MolFromSmiles(one.smiles) if path.suffix.lower() == ".csv" else None
+        smiles.append(one.smiles if mol is None else canonical_smiles(mol))
+    return Held(indices, smiles)
+
+
+# ------------------------------------------------------------------------------ rejected molecules
+
+REJECTED_COLUMNS = ("index", "reason", "smiles")
+
+
+def read_rejected(path: Path | None, before: int) -> list[tuple[int, str, str]]:
+    """Rows of a table of rejected molecules with an index below `before`; none without a file.
+
+    Raises:
+        DataError: the file is no such table.
+    """
+    if path is None or not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        try:
+            found = [(int(row["index"]), row["reason"], row["smiles"]) for row in rows]
+        except (KeyError, ValueError, TypeError, csv.Error) as error:
+            columns = ", ".join(REJECTED_COLUMNS)
+            raise DataError(f"{path}: expected a table with columns {columns}") from error
+    return [row for row in found if row[0] < before]
+
+
+def write_rejected(path: Path, rows: list[tuple[int, str, str]]) -> None:
+    """Write the table, whole or not at all.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    import os
+    import tempfile
+
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, delete=False, encoding="utf-8", newline=""
+        ) as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(REJECTED_COLUMNS)
+            table.writerows(rows)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
