@@ -67,6 +67,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "train a generator of molecules by a recipe",
         {"-o": "out"},
     ),
+    ("train", "conformers"): Command(
+        "pipelines.train_conformers:train_conformers",
+        "train a generator of conformers by a recipe",
+        {"-o": "out"},
+    ),
     ("bench", "molecules"): Command(
         "pipelines.bench:bench_molecules",
         "measure the cost of one molecule",
@@ -74,6 +79,12 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("bench", "switches"): Command(
         "pipelines.switches:bench_switches",
         "measure what each switch of the training recipe does (minutes)",
+    ),
+    ("data", "components"): Command(
+        "molgen.datasets.components:convert",
+        "convert the wwPDB component dictionary into one compact file",
+        {"-o": "out"},
+        frozenset({"progress"}),
     ),
     ("data", "qm9"): Command(
         "molgen.datasets.qm9:convert",

@@ -1,0 +1,224 @@
+"""Generate conformers: a molecule in, the same molecule with ranked conformers out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffcore import random
+from diffcore.checkpoint import fill_module, load_card, load_weights
+from diffcore.denoisers import Denoiser, with_temperature
+from diffcore.errors import ConfigError, DataError, ModelFileError
+from diffcore.samplers import prior, sample, solver
+from diffcore.schedules import uniform_grid
+from molgen.tasks.conformers import ENCODED, FIELD, ConformerDenoiser, ConformerTask
+from molgen.weights.files import find_model
+
+if TYPE_CHECKING:
+    from rdkit import Chem
+
+    from molgen.torsions import TorsionGraph
+
+Floats = NDArray[np.float64]
+MAX_CONFORMERS = 10_000
+
+
+@dataclass(frozen=True)
+class ConformerSampling:
+    """How conformers are drawn; a model's card holds its own.
+
+    Attributes:
+        steps: evaluations of the network.
+        temperature: of the predicted torsion densities; lower is safer and less diverse.
+        structures: share of RDKit structures to embed for every conformer asked for.
+        least: structures embedded at least, where as many conformers or more are asked for.
+        pool: samples drawn in all, of which the conformers are chosen; at least four times as many
+            as asked for.
+        overlap: atoms may be this much too near each other, in Angstrom, summed over a molecule.
+    """
+
+    steps: int = 10
+    temperature: float = 1.0
+    structures: float = 0.2
+    least: int = 6
+    pool: int = 256
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, low in (("steps", 1), ("least", 1), ("pool", 1)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name}: expected at least {low}, got {getattr(self, name)}")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ConfigError(f"temperature: expected a number above 0, got {self.temperature}")
+
+
+@dataclass
+class ConformerGenerator:
+    """A trained generator of conformers.
+
+    Attributes:
+        task: the process and the network's size.
+        denoiser: the network in the x0 convention.
+        sampling: the model's own settings.
+        card: what is known of the model: data, recipe, quality.
+    """
+
+    task: ConformerTask
+    denoiser: ConformerDenoiser
+    sampling: ConformerSampling = field(default_factory=ConformerSampling)
+    card: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path = "bound") -> ConformerGenerator:
+        """Load a shipped model by name, or a .safetensors file with its card beside it.
+
+        Raises:
+            ModelFileError: the model is unknown, or its files are missing, broken or do not fit
+                each other.
+        """
+        path = find_model(name_or_path)
+        card = load_card(path)
+        if card.get("kind") != "conformers":
+            raise ModelFileError(
+                f"{path}: expected a model of conformers, got {card.get('kind')!r}"
+            )
+        try:
+            task = ConformerTask.from_json(card["task"])
+            settings = ConformerSampling(**card.get("sampling", {}))
+        except (ConfigError, KeyError, TypeError) as error:
+            raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
+        network = task.build().requires_grad_(False).eval()
+        fill_module(network, load_weights(path, card), path)
+        return cls(task, ConformerDenoiser(network, task.process()), settings, card)
+
+    def sample(self, mol: Chem.Mol | str, n: int = 50, *, seed: int = 0) -> Chem.Mol:
+        """Up to ``n`` conformers of a molecule, the most representative first.
+
+        Args:
+            mol: a molecule or its SMILES. Hydrogens that are implicit are added after the other
+                atoms; order, name, properties and marked stereo are kept.
+            n: how many; fewer come back only for small rigid molecules, or where conformers had
+                to be dropped because their stereo was not the marked one.
+            seed: of the random numbers.
+
+        Returns:
+            A molecule with conformers 0, 1, ... in Angstrom. Each has the double properties
+            ``confidence`` (share of the model's samples that are nearest to this conformer) and
+            ``overlap`` (Angstrom, see `molgen.embedding.overlap`), the molecule ``model`` and
+            ``seed``.
+
+        Raises:
+            ConfigError: ``n`` or ``seed`` is outside what is allowed.
+            DataError: the molecule cannot be read or embedded.
+        """
+        from molgen import embedding
+
+        if not 1 <= n <= MAX_CONFORMERS:
+            raise ConfigError(f"n: expected 1 to {MAX_CONFORMERS} conformers, got {n}")
+        if seed < 0:
+            raise ConfigError(f"seed: expected 0 or more, got {seed}")
+        whole = embedding.prepared(mol)
+        pool = self.pool(whole, n, seed)
+        return self._chosen(whole, pool, n, seed)
+
+    def pool(self, mol: Chem.Mol, n: int, seed: int) -> Floats:
+        """Candidate positions [S, A, 3] of a prepared molecule, for n conformers to choose from.
+
+        Raises:
+            DataError: the molecule cannot be embedded, or never with the marked stereo.
+        """
+        from molgen import embedding
+        from molgen.torsions import torsion_graph
+
+        graph = torsion_graph(mol)
+        own = self.sampling
+        turning = len(graph.quad) > 0
+        wanted = max(own.least, math.ceil(own.structures * n)) if turning else max(n, own.least)
+        local = embedding.embed(mol, wanted, random_seed(seed))
+        right = [k for k, pos in enumerate(local) if embedding.keeps_stereo(mol, pos)]
+        if not right:
+            raise DataError("cannot be embedded: no structure has the marked stereo")
+        local = local[right]
+        if not turning:
+            return local
+        size = max(own.pool, 4 * n)
+        rows = np.arange(size) % len(local)
+        return self._turned(mol, graph, local, rows, seed)
+
+    def _turned(
+        self, mol: Chem.Mol, graph: TorsionGraph, local: Floats, rows: NDArray[Any], seed: int
+    ) -> Floats:
+        """Local structures with sampled torsions, those without overlap where there are enough."""
+        from molgen import embedding
+        from molgen.torsions import moving_atoms, set_torsions
+
+        angles = self.torsions(graph, local, rows, seed)
+        made = set_torsions(local[rows], angles, graph, moving_atoms(mol, graph))
+        bad = embedding.overlap(mol, made)
+        order = bad.argsort(kind="stable")
+        free = int((bad <= self.sampling.overlap).sum())
+        return made[np.sort(order[: max(free, len(made) // 4)])]
+
+    def torsions(self, graph: TorsionGraph, local: Floats, rows: NDArray[Any], seed: int) -> Floats:
+        """Sampled torsions [S, R] in radians for the local structures local[rows] [S, A, 3]."""
+        from molgen.datasets.torsions import network_input
+
+        batch = network_input(graph, local[:, graph.heavy])
+        processes = self.task.processes()
+        denoiser: Denoiser = self.denoiser
+        if self.sampling.temperature != 1:
+            denoiser = with_temperature(denoiser, {FIELD: self.sampling.temperature})
+        rng = random.generator(seed)
+        mask = torch.ones(len(rows), len(graph.quad), dtype=torch.bool)
+        with torch.inference_mode():
+            encoded = self.denoiser.network.encode(batch).take(torch.from_numpy(rows))
+            state = sample(
+                denoiser,
+                processes,
+                prior(processes, mask, rng),
+                uniform_grid(self.sampling.steps),
+                rng,
+                method=solver("ancestral"),
+                context={ENCODED: encoded},
+            )
+        angles: Tensor = state[FIELD]
+        return np.asarray(angles.double().numpy())
+
+    def _chosen(self, mol: Chem.Mol, pool: Floats, n: int, seed: int) -> Chem.Mol:
+        """The molecule with the n most representative members of the pool as conformers."""
+        from rdkit import Chem
+        from rdkit.Geometry import Point3D  # noqa: F401 - conformers need its converters
+
+        from molgen import embedding
+        from molgen.selection import choose, symmetric_rmsd
+
+        heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
+        distance = symmetric_rmsd(pool[:, heavy], embedding.symmetries(mol))
+        chosen, share = choose(distance, n)
+        overlap = embedding.overlap(mol, pool[chosen])
+        out = Chem.Mol(mol)
+        for k, p, bad in zip(chosen.tolist(), share.tolist(), overlap.tolist(), strict=True):
+            if not embedding.keeps_stereo(mol, pool[k]):
+                continue
+            conformer = Chem.Conformer(mol.GetNumAtoms())
+            conformer.Set3D(True)
+            conformer.SetPositions(np.ascontiguousarray(pool[k]))
+            conformer.SetDoubleProp("confidence", p)
+            conformer.SetDoubleProp("overlap", bad)
+            out.AddConformer(conformer, assignId=True)
+        out.SetProp("model", str(self.card.get("name", "unnamed")))
+        out.SetProp("seed", str(seed))
+        return out
+
+
+def random_seed(seed: int) -> int:
+    """A seed for RDKit [1, 2^31 - 2] that differs from seed to seed."""
+    return 1 + (seed * 2_654_435_761 + 12_345) % (2**31 - 2)
