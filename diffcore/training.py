@@ -58,11 +58,16 @@ class Optimisation:
 
 
 class Budget(Callback):
-    """Ends training when the time is up, and remembers over restarts how long it has been."""
+    """Ends training when the time is up, or a number of steps made; survives restarts.
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.before = seconds, 0.0
+    With ``steps`` the learning rate follows the steps, so that the weights do not depend on how
+    fast the machine is.
+    """
+
+    def __init__(self, seconds: float, steps: int | None = None) -> None:
+        self.seconds, self.steps, self.before = seconds, steps, 0.0
         self.start: float | None = None
+        self.made = 0
 
     @property
     def elapsed(self) -> float:
@@ -72,15 +77,19 @@ class Budget(Callback):
     @property
     def fraction(self) -> float:
         """Share of the whole budget (earlier runs and this one) that is used."""
+        if self.steps:
+            return min(1.0, self.made / self.steps)
         return min(1.0, self.elapsed / (self.before + self.seconds))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self.start = time.monotonic()
+        self.start, self.made = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        """Stop on all ranks when the time is up."""
-        done = self.elapsed - self.before >= self.seconds
+        """Stop on all ranks when the time is up or the steps are made."""
+        self.made = trainer.global_step
+        enough = self.steps is not None and self.made >= self.steps
+        done = enough or self.elapsed - self.before >= self.seconds
         trainer.should_stop = bool(trainer.strategy.reduce_boolean_decision(done, all=False))
 
     def state_dict(self) -> dict[str, Any]:

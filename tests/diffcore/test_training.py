@@ -45,18 +45,18 @@ def make_denoiser(network: nn.Module):
     return denoiser
 
 
-def build(seconds: float) -> "training.Diffusion":
+def build(seconds: float, steps: int | None = None) -> "training.Diffusion":
     network = nn.Linear(2, 1)
     nn.init.zeros_(network.weight)
     nn.init.zeros_(network.bias)
     return training.Diffusion(
         network, make_denoiser, PROCESSES, Objective(align=False),
-        training.Optimisation(lr=0.1, warmup=5), training.Budget(seconds),
+        training.Optimisation(lr=0.1, warmup=5), training.Budget(seconds, steps),
     )  # fmt: skip
 
 
-def train(folder: Path, seconds: float, resume: bool = False, probe=None, **options):
-    module = build(seconds)
+def train(folder: Path, seconds: float, resume: bool = False, probe=None, steps=None, **options):
+    module = build(seconds, steps)
     loader = torch.utils.data.DataLoader(Batches(), batch_size=None, collate_fn=lambda x: x)
     run = training.Run(folder, seconds, resume, progress=False, **options)
     path = training.fit(module, loader, run, probe)
@@ -146,6 +146,18 @@ def test_the_learning_rate_warms_up_and_falls_with_time() -> None:
         assert rate(10, 100) == pytest.approx(o.lr * o.final)
     finally:
         type(module).global_step = original
+
+
+def test_a_number_of_steps_gives_the_same_weights_at_any_speed(tmp_path: Path) -> None:
+    weights, rates = [], []
+    for pause in (0.0, 0.01):
+        slow = lambda denoiser, pause=pause: time.sleep(pause) or {}  # noqa: E731
+        module, _ = train(tmp_path / str(pause), 60.0, probe=slow, steps=40, curve_every=0.01)
+        assert module.budget.made == 40 and module.budget.fraction == 1
+        weights.append(module.averaged.weight)
+        rates.append(module.optimizers().param_groups[0]["lr"])
+    assert torch.equal(weights[0], weights[1])
+    assert rates[0] == rates[1] < 0.1 * 0.1  # at the end of the cosine
 
 
 def test_describe_is_json() -> None:
