@@ -57,6 +57,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "make 3D molecules with a trained model",
         {"-n": "number", "-o": "output"},
     ),
+    ("generate", "conformers"): Command(
+        "pipelines.conformers:generate_conformers",
+        "make ranked 3D conformers of the molecules in a file",
+        {"-n": "number", "-o": "output"},
+    ),
     ("evaluate",): Command(
         "pipelines.evaluate:evaluate_file",
         "score a file of molecules and write a report",
@@ -79,6 +84,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("bench", "switches"): Command(
         "pipelines.switches:bench_switches",
         "measure what each switch of the training recipe does (minutes)",
+    ),
+    ("bench", "conformers"): Command(
+        "pipelines.bench_conformers:bench_conformers",
+        "compare conformers with known ones, beside ETKDG and MMFF94",
+        {"-n": "number", "-o": "output"},
     ),
     ("data", "components"): Command(
         "molgen.datasets.components:convert",

@@ -133,7 +133,8 @@ class _Messages(nn.Module):
         total = scatter(message, edge[..., 1], h.shape[1])
         count = atom_mask.sum(1).clamp_min(1).reshape(-1, 1, 1)
         pooled = (x * atom_mask.unsqueeze(-1)).sum(1, keepdim=True) / count
-        return h + self.update(torch.cat([x, total, pooled.expand_as(x)], -1))
+        change: Tensor = self.update(torch.cat([x, total, pooled.expand_as(x)], -1))
+        return h + change
 
 
 class TorsionNetwork(nn.Module):

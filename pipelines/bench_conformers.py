@@ -1,0 +1,188 @@
+"""How near generated conformers come to known ones, and what they cost, beside ETKDG + MMFF94."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcore.errors import ConfigError, DataError, OutputError
+
+if TYPE_CHECKING:
+    from rdkit import Chem
+
+COUNTS = (1, 10, 50)
+THRESHOLDS = (0.5, 1.0, 2.0)
+"""RMSD in Angstrom below which a known conformer counts as found."""
+
+Method = Callable[["Chem.Mol", int, int], "Chem.Mol"]
+"""(molecule without conformers, conformers, seed) -> molecule with conformers in order of rank."""
+
+
+def bench_conformers(
+    references: Path,
+    model: str = "bound",
+    number: int | None = None,
+    seed: int = 0,
+    only: list[str] | None = None,
+    output: Path | None = None,
+    force: bool = False,
+    threads: int = 1,
+) -> str:
+    """Measure minimum RMSD to known conformers and CPU time, beside ETKDGv3 and ETKDGv3 + MMFF94.
+
+    Every method gets the molecule's graph with its stereo and makes 50 conformers; the first 1 and
+    10 are also judged. A method's conformers are compared with the known one by symmetry-corrected
+    RMSD of the heavy atoms after alignment. A molecule for which one method fails counts for none,
+    and is listed.
+
+    Args:
+        references: .sdf file of molecules with hydrogens and the known conformers.
+        model: Name of a shipped model, or path of a model file.
+        number: Molecules drawn at random; all if left out.
+        seed: Seed of the draw and of all conformers.
+        only: Methods to run, of etkdg, etkdg_mmff, model; all if left out.
+        output: .csv file for the figures of every molecule.
+        force: Overwrite `output`.
+        threads: Threads of the tensor library.
+
+    Returns:
+        A table: median minimum RMSD at 1, 10 and 50 conformers, share found below thresholds, CPU
+        seconds a molecule.
+
+    Raises:
+        ConfigError: An option is outside what is allowed.
+        DataError: The file cannot be read, or holds no molecule with a conformer.
+        OutputError: `output` exists without `force`.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from pipelines.conformers import write_rows
+
+    methods = _methods(model, only)
+    if number is not None and number < 1:
+        raise ConfigError(f"--number: expected at least 1, got {number}")
+    if output is not None and output.exists() and not force:
+        raise OutputError(f"{output} exists: expected --force to overwrite it")
+    torch.set_num_threads(threads)
+    known, left_out = _known(references, number, seed)
+    rows: list[dict[str, Any]] = []
+    for name, mol in tqdm(known, desc="bench", unit="mol"):
+        try:
+            rows.append({"name": name, **_measure(mol, methods, seed)})
+        except DataError as error:
+            left_out.append(f"{name}: {error}")
+    if not rows:
+        raise DataError(f"{references}: no molecule could be judged: {'; '.join(left_out[:3])}")
+    if output is not None:
+        write_rows(output, rows, tuple(rows[0]))
+    return "\n".join([*table(rows, list(methods)), *left_out])
+
+
+def _methods(model: str, only: list[str] | None) -> dict[str, Method]:
+    known: dict[str, Method] = {"etkdg": etkdg, "etkdg_mmff": etkdg_mmff}
+    for name in only or []:
+        if name not in (*known, "model"):
+            raise ConfigError(f"unknown method {name!r}; known: {', '.join((*known, 'model'))}")
+    chosen = {n: f for n, f in known.items() if only is None or n in only}
+    if only is None or "model" in only:
+        from molgen.conformers import ConformerGenerator
+
+        generator = ConformerGenerator.from_pretrained(model)
+        chosen["model"] = lambda mol, n, seed: generator.sample(mol, n, seed=seed)
+    return chosen
+
+
+def etkdg(mol: Chem.Mol, n: int, seed: int) -> Chem.Mol:
+    """ETKDGv3 (Wang et al. 2020) as RDKit has it, in the order that it comes.
+
+    Raises:
+        DataError: no conformer was made.
+    """
+    from rdkit import Chem
+    from rdkit.Chem import rdDistGeom
+
+    from molgen.conformers import random_seed
+
+    parameters: Any = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = random_seed(seed)
+    out = Chem.Mol(mol)
+    if not rdDistGeom.EmbedMultipleConfs(out, n, parameters):
+        parameters.useRandomCoords = True
+        if not rdDistGeom.EmbedMultipleConfs(out, n, parameters):
+            raise DataError("ETKDG made no conformer")
+    return out
+
+
+def etkdg_mmff(mol: Chem.Mol, n: int, seed: int) -> Chem.Mol:
+    """The same, every conformer minimised with MMFF94 (200 steps); not where it has no parameters.
+
+    Raises:
+        DataError: no conformer was made.
+    """
+    from rdkit.Chem import rdForceFieldHelpers
+
+    out = etkdg(mol, n, seed)
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(out):
+        rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(out, numThreads=1)
+    return out
+
+
+def _known(path: Path, number: int | None, seed: int) -> tuple[list[tuple[str, Any]], list[str]]:
+    """Molecules with a 3D conformer, and lines about those that cannot be used."""
+    import torch
+
+    from diffcore import random
+    from molgen.chem import sanitised
+    from molgen.io import read_molecules
+
+    known, left_out = [], []
+    for entry in read_molecules(path):
+        mol = None if entry.mol is None else sanitised(entry.mol)
+        if mol is None or not mol.GetNumConformers() or not mol.GetConformer().Is3D():
+            left_out.append(f"{entry.name}: {entry.reason or 'no 3D molecule that RDKit accepts'}")
+        else:
+            known.append((entry.name, mol))
+    if not known:
+        raise DataError(f"{path}: expected molecules with 3D conformers, found none")
+    if number is not None and number < len(known):
+        order = torch.randperm(len(known), generator=random.generator(seed)).tolist()
+        known = [known[k] for k in sorted(order[:number])]
+    return known, left_out
+
+
+def _measure(mol: Chem.Mol, methods: dict[str, Method], seed: int) -> dict[str, Any]:
+    from rdkit import rdBase
+
+    from molgen.embedding import prepared
+    from molgen.evaluate.rmsd import aligned_rmsd
+
+    fresh = prepared(mol)
+    found: dict[str, Any] = {"heavy_atoms": fresh.GetNumHeavyAtoms()}
+    for name, method in methods.items():
+        start = time.process_time()
+        with rdBase.BlockLogs():
+            made = method(fresh, max(COUNTS), seed)
+        found[f"{name}_seconds"] = time.process_time() - start
+        rmsd = aligned_rmsd(made, mol)
+        found |= {f"{name}_{n}": float(rmsd[:n].min()) for n in COUNTS}
+    return found
+
+
+def table(rows: list[dict[str, Any]], methods: list[str]) -> list[str]:
+    """The figures of all molecules, as a table of lines."""
+    import numpy as np
+
+    shares = [f"< {t} A at 50" for t in THRESHOLDS]
+    heads = ["method", *(f"median RMSD at {n} / A" for n in COUNTS), *shares, "CPU s a molecule"]
+    lines = [f"{len(rows)} molecules", "| " + " | ".join(heads) + " |"]
+    lines.append("| --- " * len(heads) + "|")
+    for name in methods:
+        values = {n: np.array([r[f"{name}_{n}"] for r in rows]) for n in COUNTS}
+        cells = [f"{np.median(values[n]):.3f}" for n in COUNTS]
+        cells += [f"{100 * (values[max(COUNTS)] < t).mean():.1f} %" for t in THRESHOLDS]
+        cells.append(f"{np.mean([r[f'{name}_seconds'] for r in rows]):.2f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
