@@ -154,6 +154,7 @@ def build_reference(
     folder: str | os.PathLike[str] = FOLDER,
     command: str = "",
     progress: bool = True,
+    every: int = 1,
     chemnet: bool = False,
 ) -> Path:
     """Write `<name>.json` and `<name>.safetensors` from the training split of a table.
@@ -166,6 +167,8 @@ def build_reference(
         folder: where to write.
         command: the command line, kept in the file.
         progress: show a bar.
+        every: take the geometry, the functional groups and ChemNet's moments from one training
+            molecule in so many.
         chemnet: also fit ChemNet's last layer; needs the package `fcd`.
 
     Returns:
@@ -192,6 +195,7 @@ def build_reference(
         "smiles": "RDKit canonical, hydrogens implicit, no stereo marks",
         "smiles_hash": "BLAKE2b, digest_size 8, little-endian uint64, sorted",
         "smiles_hashes_sha256": hashlib.sha256(hashes.astype("<u8").tobytes()).hexdigest(),
+        "statistics": f"geometry, functional groups, ChemNet: one molecule in {every}",
         "valency": "'Z:charge' -> 'aromatic bonds,sum of other kekulised orders' -> atoms",
     }
     valency, total = valency_tables(train)
@@ -208,7 +212,7 @@ def build_reference(
         "ring_sizes": sizes,
         "rings_per_molecule": per_molecule,
     }
-    statistics = collect(train, chemnet, progress)
+    statistics = collect(train, every, chemnet, progress)
     content |= {"functional_groups": statistics.functional_groups, "types": statistics.types}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -344,5 +348,5 @@ if __name__ == "__main__":
     from molgen.datasets.qm9 import load
 
     call = shlex.join(["python", "-m", "molgen.datasets.reference", *sys.argv[1:]])
-    build_reference(load(), "qm9", command=call, chemnet=True)
+    build_reference(load(), "qm9", command=call, every=5, chemnet=True)
     add_scores(load(), "qm9")

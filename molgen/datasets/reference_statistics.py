@@ -51,16 +51,25 @@ class Statistics:
 
 def molecules(table: MoleculeTable) -> Iterator[Chem.Mol]:
     """The molecules of a table, as a model would hand them over."""
+    numbers, charges, pos = (getattr(table, k).numpy() for k in ("atomic_number", "charge", "pos"))
+    ends, orders = table.bond_atoms.numpy(), table.bond_order.numpy()
     for i in range(len(table)):
-        one = {key: value[0].numpy() for key, value in table.batch([i]).items()}
-        yield mol_from_arrays(one["atomic_number"], one["charge"], one["bond"], one["pos"])
+        atoms = slice(int(table.offsets[i]), int(table.offsets[i + 1]))
+        bonds = slice(int(table.bond_offsets[i]), int(table.bond_offsets[i + 1]))
+        n = atoms.stop - atoms.start
+        square = np.zeros((n, n), dtype=np.int64)
+        first, second = ends[bonds].astype(np.int64).T
+        square[first, second] = square[second, first] = orders[bonds]
+        yield mol_from_arrays(numbers[atoms], charges[atoms], square, pos[atoms])
 
 
-def collect(table: MoleculeTable, chemnet: bool, progress: bool) -> Statistics:
+def collect(table: MoleculeTable, every: int, chemnet: bool, progress: bool) -> Statistics:
     """Count what occurs in the molecules of a table.
 
     Args:
         table: the training molecules.
+        every: take one molecule in so many for the geometry, the functional groups and ChemNet;
+            ring systems are those of all.
         chemnet: also fit ChemNet's last layer; needs the package `fcd`.
         progress: show a bar.
     """
@@ -69,9 +78,9 @@ def collect(table: MoleculeTable, chemnet: bool, progress: bool) -> Statistics:
 
     columns = {kind: getattr(geometry, kind) for kind in STEPS}
     counts: dict[str, dict[str, Counter[int]]] = {kind: {} for kind in STEPS}
-    rings: Counter[str] = Counter()
     groups: Counter[str] = Counter()
-    bar = tqdm(molecules(table), "statistics", len(table), unit="mol", disable=not progress)
+    part = table.select(list(range(0, len(table), every)))
+    bar = tqdm(molecules(part), "statistics", len(part), unit="mol", disable=not progress)
     with rdBase.BlockLogs():
         for mol in bar:
             prepared = Prepared(mol)
@@ -79,15 +88,23 @@ def collect(table: MoleculeTable, chemnet: bool, progress: bool) -> Statistics:
                 for name, values in geometry.collected([measure(prepared)]).items():
                     bins = np.rint(values / STEPS[kind]).astype(int).tolist()
                     counts[kind].setdefault(name, Counter()).update(bins)
-            rings.update(substructure.parse_counts(substructure.ring_systems(prepared) or ""))
             groups.update(substructure.parse_counts(substructure.functional_groups(prepared) or ""))
-    arrays = packed_names(rings)
+    arrays = packed_names(_ring_systems(table.smiles(), progress))
     for kind in STEPS:
         arrays |= packed_histograms(kind, counts[kind])
     if chemnet:
-        arrays |= _moments(table.smiles(), progress)
+        arrays |= _moments(part.smiles(), progress)
     types = {kind: sorted(found) for kind, found in counts.items()}
     return Statistics(arrays, types, {name: groups[name] for name in sorted(groups)})
+
+
+def _ring_systems(smiles: list[str], progress: bool) -> Counter[str]:
+    from molgen.evaluate.substructure import ring_systems_of
+
+    found: Counter[str] = Counter()
+    for one in tqdm(smiles, "ring systems", unit="mol", disable=not progress):
+        found.update(ring_systems_of(Chem.MolFromSmiles(one)))
+    return found
 
 
 def _moments(smiles: list[str], progress: bool) -> Arrays:

@@ -25,14 +25,30 @@ LEAST, MOST = 1000, 10_000
 """Fewer molecules than the first say nothing; of more than the second an even choice is taken."""
 
 
+_memo: dict[str, NDArray[np.float32]] = {}
+"""The subsets of a set are made of molecules that were seen with the whole: 2 kB a molecule."""
+
+
 def activations(smiles: Sequence[str]) -> NDArray[np.float32]:
     """Last layer of ChemNet, [K, 512]; needs the package `fcd`."""
+    known = dict(_memo)
+    fresh = list(dict.fromkeys(one for one in smiles if one not in known))
+    if fresh:
+        if len(_memo) + len(fresh) > 2 * MOST:
+            _memo.clear()
+        made = dict(zip(fresh, _computed(fresh), strict=True))
+        _memo.update(made)
+        known |= made
+    return np.stack([known[one] for one in smiles])
+
+
+def _computed(smiles: list[str]) -> NDArray[np.float32]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import fcd
 
         model = fcd.load_ref_model()
-        found = fcd.get_predictions(model, list(smiles), n_jobs=0, device="cpu")
+        found = fcd.get_predictions(model, smiles, n_jobs=0, device="cpu")
     return np.asarray(found, dtype=np.float32)
 
 

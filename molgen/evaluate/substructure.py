@@ -35,10 +35,11 @@ def parse_counts(cell: str) -> dict[str, int]:
 
 def ring_systems(prepared: Prepared) -> str | None:
     """Ring systems as SMILES: rings that share an atom belong to one system (spiro included)."""
-    return None if prepared.heavy is None else _cell(Counter(_ring_systems(prepared.heavy)))
+    return None if prepared.heavy is None else _cell(Counter(ring_systems_of(prepared.heavy)))
 
 
-def _ring_systems(mol: Chem.Mol) -> Iterable[str]:
+def ring_systems_of(mol: Chem.Mol) -> Iterable[str]:
+    """SMILES of the ring systems of a sanitised molecule without explicit hydrogens."""
     owner: dict[int, int] = {}
     members: dict[int, tuple[set[int], set[int]]] = {}
     for number, (atoms, bonds) in enumerate(

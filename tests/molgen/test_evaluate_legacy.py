@@ -92,3 +92,42 @@ def test_midi_validity_drops_the_smaller_fragment() -> None:
     assert legacy.midi_validity(Prepared(smaller)) is True
     assert legacy.connected_validity(Prepared(smaller)) is False
     assert legacy.midi_validity(Prepared(Chem.Mol())) is False
+
+
+@pytest.mark.parametrize(
+    ("smiles", "stable"),
+    [
+        ("[H][C+2]([H])([H])[H]", False),  # an unknown charge is no charge 0 here
+        ("[H][N+]([H])([H])[H]", True),
+        ("[H][C]([H])[H]", True),  # a radical passes: its valency 3 is in the table
+        ("[Xe]", False),
+    ],
+)
+def test_semlaflow_stability(smiles: str, stable: bool) -> None:
+    prepared = Prepared(Chem.MolFromSmiles(smiles, sanitize=False))
+    assert legacy.semlaflow_molecule_stability(prepared) is stable
+
+
+def test_semlaflow_validity_lets_fragments_pass() -> None:
+    assert legacy.semlaflow_validity(Prepared(Chem.MolFromSmiles("CO.C"))) is True
+    broken = Prepared(Chem.MolFromSmiles("C(C)(C)(C)(C)C", sanitize=False))
+    assert legacy.semlaflow_validity(broken) is False
+    assert legacy.semlaflow_molecule_stability(broken) is False
+    assert legacy.semlaflow_atom_stability(broken) is None
+    assert legacy.semlaflow_validity(Prepared(Chem.Mol())) is False
+
+
+def test_truncation_of_aromatic_bonds_hides_a_missing_bond() -> None:
+    """Counted as 1, the bonds of an aromatic carbon are 3, so the table must allow a carbon of 3.
+
+    That is why a methyl radical passes; and furan's oxygen passes only where the sum is cut.
+    """
+    benzene = Prepared(Chem.AddHs(Chem.MolFromSmiles("c1ccccc1")))
+    assert legacy.truncated_molecule_stability(benzene) is True
+    assert legacy.midi_molecule_stability(benzene) is True
+    pyrrole = Prepared(Chem.AddHs(Chem.MolFromSmiles("c1cc[nH]c1")))
+    assert legacy.truncated_molecule_stability(pyrrole) is True
+    fused = Prepared(Chem.AddHs(Chem.MolFromSmiles("c1ccc2ccccc2c1")))
+    assert legacy.truncated_molecule_stability(fused) is True
+    nitrogen = Prepared(Chem.AddHs(Chem.MolFromSmiles("C[n+]1ccccc1")))
+    assert legacy.truncated_molecule_stability(nitrogen) is True  # 3 for N+, also allowed
