@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rdkit import Chem, rdBase
 
 from diffcore.errors import ConfigError
+from molgen.evaluate import poses
 from molgen.evaluate.prepared import Prepared
 from molgen.evaluate.table import METRICS, Metric
 from molgen.evaluate.validity import reason as strict_reason
@@ -38,9 +39,22 @@ DUPLICATE = "duplicate"
 NOT_NOVEL = "in the training data"
 
 
+WHY: Mapping[str, Callable[[Prepared], str]] = {
+    "strict_valid": strict_reason,
+    "pb_valid": poses.pb_failed,
+    "pb_valid_no_energy": poses.pb_failed,
+}
+"""What a check that was not passed has to say, beyond its name."""
+
+
 def checks() -> dict[str, Metric]:
     """The metrics that can be required: those that say yes or no of one molecule."""
-    return {k: m for k, m in METRICS.items() if m.row is not None and m.failed is False}
+    return {name: metric for name, metric in METRICS.items() if _says_yes_or_no(metric)}
+
+
+def _says_yes_or_no(metric: Metric) -> bool:
+    hints = getattr(metric.row, "__annotations__", {})
+    return hints.get("return") in (bool, "bool", "bool | None")
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class Demands:
     require: Sequence[str] = ()
     unique: bool = False
     novel: bool = False
-    repair: Literal["mmff", "xtb"] | None = None
+    repair: str | None = None
     reference: str | None = "qm9"
 
     def __post_init__(self) -> None:
@@ -99,11 +113,13 @@ def _checked(name: str) -> str:
         return name
     if name in ("unique", "novel"):
         raise ConfigError(f"require: {name!r} is no check of one molecule but a demand of its own")
+    listed = ", ".join(one for one, metric in known.items() if metric.family == "strict")
+    expected = f"expected one of {listed}, or a legacy check of a paper"
     if name in METRICS:
-        raise ConfigError(f"require: {name!r} says no yes or no: expected {', '.join(known)}")
+        raise ConfigError(f"require: {name!r} does not say yes or no: {expected}")
     near = difflib.get_close_matches(name, [*known, *ALIASES], n=1, cutoff=0.5)
     guess = f"did you mean {near[0]!r}? " if near else ""
-    raise ConfigError(f"require: unknown check {name!r}: {guess}expected {', '.join(known)}")
+    raise ConfigError(f"require: unknown check {name!r}: {guess}{expected}")
 
 
 class Verdict(NamedTuple):
@@ -192,7 +208,7 @@ class Judge:
             if value is None:
                 return f"{name}: could not be measured"
             if not value:
-                why = strict_reason(prepared) if name == "strict_valid" else ""
+                why = WHY[name](prepared) if name in WHY else ""
                 return f"{name}: {why}" if why else name
         return ""
 

@@ -43,10 +43,10 @@ def fill(
 ) -> str:
     """Write the molecules up to `number`, under a bar with the time left."""
     start = writer.count
-    if start >= number:
-        return ""
     for one in islice(made(writer.path), 1 if start else 0):
         check_origin(writer.path, one, seed, "")
+    if start >= number:
+        return ""
     generator = load()
     # The bar waits a moment, so that a refused option stays one line of text.
     with molecule_bar(number, initial=start, show=True) as bar:
@@ -70,6 +70,7 @@ def fill_with_good(
     """Write molecules that meet the demands up to `number`; says what was rejected and why."""
     before = held(writer.path, seed, str(demands)) if writer.count else Held([], [])
     ledger = _ledger(before.indices, rejected)
+    ledger.repaired = len(before.indices) if demands.repair else 0
     if writer.count >= number:
         return ledger.summary()
     generator = load()

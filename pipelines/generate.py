@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from diffcore.errors import ConfigError, OutputError, YieldError
 
@@ -28,7 +28,7 @@ def generate_molecules(
     require: str | None = None,
     unique: bool = False,
     novel: bool = False,
-    repair: Literal["mmff", "xtb"] | None = None,
+    repair: str | None = None,
     max_tries: int | None = None,
     rejected: Path | None = None,
     resume: bool = False,

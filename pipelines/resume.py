@@ -58,10 +58,10 @@ def _made_sdf(path: Path) -> Iterator[Made]:
 def check_origin(path: Path, one: Made, seed: int, demands: str) -> None:
     """Raise ConfigError unless a molecule is of this seed and met these demands."""
     if one.seed and one.seed != str(seed):
-        raise ConfigError(f"{path} holds molecules of --seed {one.seed}: got --seed {seed}")
+        raise ConfigError(f"{path} was made with --seed {one.seed}: expected the same, got {seed}")
     if one.index and one.demands != demands:
-        had = f"molecules that met {one.demands!r}" if one.demands else "molecules of no demands"
-        raise ConfigError(f"{path} holds {had}: expected the same to go on, got {demands!r}")
+        had, got = one.demands or "no demands", demands or "none"
+        raise ConfigError(f"{path} was made with {had!r}: expected the same, got {got!r}")
 
 
 def held(path: Path, seed: int, demands: str) -> Held:
