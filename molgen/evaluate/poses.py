@@ -118,7 +118,8 @@ def share(table: pd.DataFrame, column: str) -> Counted:
     """Share of rows that hold; a row without a value does not. NaN where no row has one."""
     if column not in table or table[column].isna().all():
         return math.nan, 0
-    return float((table[column] == True).mean()), len(table)  # noqa: E712  (objects)
+    held = sum(bool(value) for value in table[column] if not pd.isna(value))
+    return held / len(table), len(table)
 
 
 def without_energy(table: pd.DataFrame) -> Counted:

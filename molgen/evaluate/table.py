@@ -236,7 +236,8 @@ _STRICT: dict[str, Metric] = {
     ),
     "fcd": Metric(
         f"Frechet ChemNet distance of {chemnet.LEAST:,} to {chemnet.MOST:,} strictly valid "
-        "molecules from the reference, by SMILES without stereo; fewer molecules give no value",
+        "molecules from the reference, by SMILES without stereo; no value for fewer molecules, or "
+        "without the package fcd (extra trust)",
         dimensionless=True,
         against=chemnet.fcd,
         source="Preuer et al. 2018",

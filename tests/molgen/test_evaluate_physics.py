@@ -198,6 +198,7 @@ def test_energy_alone_separates_the_two_readings(monkeypatch: pytest.MonkeyPatch
 def test_missing_molecules_stay_in_the_denominator() -> None:
     table = pd.DataFrame({"pb_valid": [True, None, False, True]})
     assert poses.share(table, "pb_valid") == (0.5, 4)
+    assert poses.share(table.astype("boolean"), "pb_valid") == (0.5, 4)
     assert math.isnan(poses.share(pd.DataFrame({"pb_valid": [None, None]}), "pb_valid")[0])
     table = pd.DataFrame({"pb_unchecked": ["", None, "internal_energy"]})
     assert poses.without_energy(table) == (0.5, 2)
