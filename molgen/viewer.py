@@ -32,7 +32,13 @@ background:radial-gradient(circle at 50% 40%,#fff,#eef1f5)}
 .mg-bar [data-role=name]{flex:1;text-align:center;overflow:hidden;text-overflow:ellipsis;
 white-space:nowrap}
 .mg-bar button{border:1px solid #ced4da;background:#f8f9fa;border-radius:6px;padding:.25rem .75rem;
-font:inherit;cursor:pointer}
+font:inherit;color:inherit;cursor:pointer}
+@media (prefers-color-scheme:dark){
+.mg-viewer{color:#e6e8ec;border-color:#30343c;background:#1d2026}
+.mg-viewer canvas{background:radial-gradient(circle at 50% 40%,#434954,#23272e)}
+.mg-bar{border-color:#30343c}
+.mg-bar button{background:#282c34;border-color:#30343c}
+}
 """
 
 

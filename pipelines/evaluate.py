@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from molgen.evaluate.journal import Journal
     from molgen.evaluate.rows import Plan
     from molgen.evaluate.score import Evaluation
+    from molgen.io import Record
 
 OUTPUTS = (".html", ".csv")
 
@@ -181,19 +182,21 @@ def _new_rows(scoring: Scoring, start: int) -> Iterable[dict[str, Any]]:
 
 
 def _write_report(scoring: Scoring, evaluation: Evaluation, target: Path, force: bool) -> None:
+    from molgen.evaluate.gallery import gallery
+    from molgen.io import parse, read_records
     from pipelines.report import write_report
 
     unread = int(evaluation.table["smiles"].isna().sum())
     run = {"file": scoring.path.name, "entries": len(evaluation.table), "unreadable": unread}
-    mols = [mol for mol in _molecules(scoring.path)]
+    wanted = {index for group in gallery(evaluation.table) for index in group.indices}
+    records = (record for record in read_records(scoring.path) if record.number in wanted)
+    mols = {record.number: parse(record).mol for record in records if _safe(record, evaluation)}
     write_report(mols, evaluation, target, f"Evaluation of {scoring.path.name}", run, force)
 
 
-def _molecules(path: Path) -> Iterator[Any]:
-    from molgen.io import read_molecules
-
-    for entry in read_molecules(path):
-        yield entry.mol
+def _safe(record: Record, evaluation: Evaluation) -> bool:
+    """Whether a record was parsed before: one that ended its process is left alone."""
+    return isinstance(evaluation.table["smiles"].iloc[record.number], str)
 
 
 def _check_target(target: Path | None, resume: bool, force: bool) -> None:

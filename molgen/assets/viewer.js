@@ -153,6 +153,7 @@ function molgenViewer(root, data) {
     button.hidden = data.length < 2;
     button.addEventListener("click", () => show(current + step));
   }
+  root.addEventListener("show", (event) => { zoom = 1; show(event.detail); });
   window.addEventListener("resize", draw);
   show(0);
 }

@@ -21,6 +21,7 @@ from molgen.io import Entry, Record
 
 if TYPE_CHECKING:
     from molgen.datasets.reference import Reference
+    from molgen.evaluate.report import Report
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,17 @@ class Evaluation:
         except OSError as error:
             beside.unlink(missing_ok=True)
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def report(self, title: str = "Molecules", mols: Sequence[Any] | None = None) -> Report:
+        """One page about the set, with pictures and a 3D viewer; a notebook shows it.
+
+        Args:
+            title: Heading.
+            mols: The molecules in the order of the table, where they are not kept in `mols`.
+        """
+        from molgen.evaluate.report import report
+
+        return report(self, title, mols)
 
     def text(self) -> str:
         """The summary as lines of text for a terminal."""

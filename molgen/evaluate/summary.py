@@ -133,15 +133,20 @@ def count_reasons(table: pd.DataFrame) -> dict[str, int]:
     return {str(kind): int(count) for kind, count in kinds.value_counts().items()}
 
 
+def _short(value: float) -> str:
+    """Two decimals; two digits where that would hide a small value."""
+    return f"{value:.2g}" if value and abs(value) < 0.095 else f"{value:.2f}"
+
+
 def describe(table: pd.DataFrame, summary: pd.DataFrame, errors: Mapping[str, int]) -> list[str]:
     """The summary as lines of text."""
     lines = [f"{len(table)} molecules"]
     for row in summary.itertuples():
-        spread = "" if math.isnan(row.std) else f" +- {row.std:.2f}"
-        value = "-" if math.isnan(row.value) else f"{row.value:.2f}{spread} {row.unit}".rstrip()
-        beside = "" if math.isnan(row.reference) else f" (reference {row.reference:.2f})"
+        spread = "" if math.isnan(row.std) else f" +- {_short(row.std)}"
+        value = "-" if math.isnan(row.value) else f"{_short(row.value)}{spread} {row.unit}".rstrip()
+        beside = "" if math.isnan(row.reference) else f" (reference {_short(row.reference)})"
         mark = " (legacy)" if row.family == "legacy" else ""
-        lines.append(f"{row.metric:<32} {value:<20} n={row.n}{beside}{mark}")
+        lines.append(f"{row.metric:<32} {value:<24} n={row.n}{beside}{mark}")
     reasons = ", ".join(f"{kind} {count}" for kind, count in count_reasons(table).items())
     lines.append(f"not strictly valid: {reasons or 'none'}")
     if errors:
