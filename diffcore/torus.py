@@ -186,9 +186,12 @@ class WrappedNormal:
         return (loss * weights).sum(1) / weights.sum(1).clamp_min(1)
 
     def decode(self, clean: Tensor, mask: Tensor) -> Tensor:
-        """The most likely angle: the mean direction of the grid around the highest point."""
-        k = torch.arange(-2, 3, device=clean.device)
-        near = (clean.argmax(-1, keepdim=True) + k) % self.bins
-        p, angles = clean.gather(-1, near), self.grid(clean)[near]
-        mean = torch.atan2((p * angles.sin()).sum(-1), (p * angles.cos()).sum(-1))
-        return self.domain.project(mean, mask)
+        """The most likely angle: the top of the parabola through the highest log-probabilities."""
+        top = clean.argmax(-1, keepdim=True)
+        k = torch.arange(-1, 2, device=clean.device)
+        tiny = torch.finfo(clean.dtype).tiny
+        low, mid, high = clean.gather(-1, (top + k) % self.bins).clamp_min(tiny).log().unbind(-1)
+        bend = (2 * mid - low - high).clamp_min(1e-9)
+        shift = (0.5 * (high - low) / bend).clamp(-0.5, 0.5)
+        width = TURN / self.bins
+        return self.domain.project(self.grid(clean)[top.squeeze(-1)] + width * shift, mask)
