@@ -202,9 +202,8 @@ class Ledger:
         if not kept and self.pending is not None:
             good = self.pending[1].isfinite().nonzero()[:, 0]
             kept = [(self.pending[0].take(good), self.pending[1][good])]
-        nothing = torch.zeros(0, dtype=torch.long)
-        states = join_states([s for s, _ in kept]) if kept else self.chain.templates.take(nothing)
-        rewards = torch.cat([r for _, r in kept]) if kept else nothing.double()
+        states = join_states([s for s, _ in kept]) if kept else self.start(0, []).state
+        rewards = torch.cat([r for _, r in kept]) if kept else torch.zeros(0, dtype=torch.float64)
         weights = torch.zeros(len(rewards)) if weights is None else weights
         order = rewards.argsort(descending=True, stable=True)
         return SearchResult(

@@ -365,7 +365,7 @@ def test_a_reward_that_never_works_leaves_nothing_but_counts(name: str) -> None:
         raise ValueError("broken")
 
     found = run(SEARCHES[name](token_chain(), reward, random.generator(0), budget=60))
-    assert len(found.rewards) == found.states.rows == 0
+    assert len(found.rewards) == found.states.rows == len(found.states["tok"]) == 0
     assert found.dropped >= 10 and found.evaluations <= 60 and not found.complete
     assert found.best == -math.inf and found.error == "ValueError: broken"
 

@@ -1,0 +1,1 @@
+"""Images: handwritten digits, the demonstration of the shared layer."""
