@@ -80,11 +80,7 @@ def generate_molecules(
     demanded = bool(require or unique or novel or repair)
     if not demanded and (max_tries is not None or rejected is not None):
         raise ConfigError("--max-tries and --rejected need one of --require, --unique, ... to meet")
-    for path in (output, rejected):
-        if path is not None and path.exists() and not (resume or force):
-            raise OutputError(
-                f"{path} exists: expected --force to overwrite or --resume to continue"
-            )
+    _check_files(output, rejected, resume or force)
 
     from molgen.demands import Demands
     from molgen.writer import MoleculeWriter
@@ -123,6 +119,18 @@ def _check_numbers(given: dict[str, int | None]) -> None:
     for name, value in given.items():
         if value is not None and value < 1:
             raise ConfigError(f"--{name}: expected at least 1, got {value}")
+
+
+def _check_files(output: Path, rejected: Path | None, may_exist: bool) -> None:
+    if rejected is not None and rejected.resolve() == output.resolve():
+        raise ConfigError("--rejected and --output name the same file: expected two")
+    for path in (output, rejected):
+        if path is not None and path.exists() and not may_exist:
+            raise OutputError(
+                f"{path} exists: expected --force to overwrite or --resume to continue"
+            )
+    if rejected is not None and not rejected.parent.is_dir():
+        raise OutputError(f"cannot write {rejected}: no such folder")
 
 
 @contextmanager

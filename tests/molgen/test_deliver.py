@@ -14,6 +14,7 @@ from molgen import deliver as module
 from molgen.chem import canonical_smiles
 from molgen.deliver import Ledger, deliver, good_molecules, upper_bound
 from molgen.demands import METHANE, Demands, Judge, kind_of
+from molgen.generate import MoleculeGenerator
 from molgen.progress import YieldBar
 
 GOOD = [
@@ -309,3 +310,32 @@ def test_the_bar_counts_good_ones_and_expects_more_from_work_under_way() -> None
         assert moves[-1] == pytest.approx(20 + 10 * 19 / 30)
         bar.worked(1e6)
         assert moves[-1] == 100
+
+
+# ----------------------------------------------------------------------------- the real generator
+
+
+def test_the_generator_delivers_the_same_whatever_the_batch_and_the_number() -> None:
+    generator = MoleculeGenerator.from_pretrained("qm9")
+    options = {"require": "strict_valid", "unique": True, "seed": 5, "n_atoms": 17, "steps": 5}
+    whole = generator.deliver(3, progress=False, **options)  # type: ignore[arg-type]
+    part = generator.sample(2, batch_size=1, progress=False, **options)  # type: ignore[arg-type]
+    assert len(whole.mols) == 3 and len(part) == 2 and whole.rejected
+    for one, other in zip(whole.mols[:2], part, strict=True):
+        assert one.GetProp("index") == other.GetProp("index")
+        first, second = (mol.GetConformer().GetPositions() for mol in (one, other))
+        assert np.array_equal(first, second)
+    everything = list(generator.stream(whole.made, seed=5, n_atoms=17, steps=5))
+    judge = Judge(Demands("strict_valid", unique=True))
+    assert [i for i, mol in enumerate(everything) if judge(mol).mol is not None] == [
+        int(mol.GetProp("index")) for mol in whole.mols
+    ]
+
+
+def test_a_model_without_a_reference_refuses_novel_and_takes_rdkits_valencies() -> None:
+    generator = MoleculeGenerator.from_pretrained("qm9")
+    assert generator.reference == "qm9"
+    generator.card = {**generator.card, "data": {"name": "mine"}}
+    assert generator.reference is None
+    with pytest.raises(ConfigError, match="novel: there is no list"):
+        generator.deliver(2, novel=True)
