@@ -112,15 +112,6 @@ _FACTS: dict[str, Metric] = {
         "CIP labels of the tetrahedral centres, perceived from the coordinates",
         row=chirality.stereocentres,
     ),
-    "bond_lengths": text("bond lengths by elements and order, Angstrom", row=geometry.bond_lengths),
-    "bond_angles": text(
-        "bond angles by elements and the centre's number of neighbours, degree",
-        row=geometry.bond_angles,
-    ),
-    "torsion_angles": text(
-        "torsions of heavy atoms by the bond in the middle (@: in a ring), 0 to 180 degree",
-        row=geometry.torsion_angles,
-    ),
 }
 
 _STRICT: dict[str, Metric] = {
@@ -246,5 +237,18 @@ _STRICT: dict[str, Metric] = {
     ),
 }
 
-METRICS: dict[str, Metric] = {**_FACTS, **_STRICT, **PHYSICS, **LEGACY}
+_COORDINATES: dict[str, Metric] = {
+    "bond_lengths": text("bond lengths by elements and order, Angstrom", row=geometry.bond_lengths),
+    "bond_angles": text(
+        "bond angles by elements and the centre's number of neighbours, degree",
+        row=geometry.bond_angles,
+    ),
+    "torsion_angles": text(
+        "torsions of heavy atoms by the bond in the middle (@: in a ring), 0 to 180 degree",
+        row=geometry.torsion_angles,
+    ),
+}
+"""Long texts, hence the last columns: what the distances of geometry are made of."""
+
+METRICS: dict[str, Metric] = {**_FACTS, **_STRICT, **PHYSICS, **LEGACY, **_COORDINATES}
 """Name -> metric. Those with `row` are columns of the table, those `summarised` in the summary."""
