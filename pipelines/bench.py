@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError, OutputError
 
@@ -48,12 +48,20 @@ def bench_molecules(
     repeats: int = 3,
     output: Path | None = None,
     force: bool = False,
+    against: Path | None = None,
+    include: str = "",
+    sample: int | None = None,
+    workers: int | None = None,
+    time_limit: float | None = None,
 ) -> str:
-    """Measure what a molecule and one network evaluation cost.
+    """Measure what a molecule costs, or compare molecules of several tools (--against).
 
     CPU time of the process is the clock to trust on a busy machine. Beside the network a plain
     matrix product with as many operations runs in turns, so that the machine's speed cancels in
     their ratio.
+
+    With `against`, the molecules of the model, of the reference and of every file of a folder are
+    scored alike, in one table.
 
     Args:
         model: Name of a shipped model, or path of a model file.
@@ -62,8 +70,13 @@ def bench_molecules(
         seed: Seed of the random numbers.
         threads: Threads of the tensor library.
         repeats: Network evaluations of each kind, of which the median counts.
-        output: .csv file for the figures.
+        output: .csv file for the figures; with `against` also .md.
         force: Overwrite `output`.
+        against: Folder with molecule files of other tools (.sdf, .smi, .xyz, ...).
+        include: With `against`: sets of metrics beyond the cheap one: posebusters,xtb.
+        sample: With `against`: measure those on so many molecules of each set only.
+        workers: With `against`: processes; 0 for one a core.
+        time_limit: With `against`: wall seconds for a molecule.
 
     Returns:
         The figures as a table.
@@ -78,6 +91,10 @@ def bench_molecules(
             raise ConfigError(f"--{name}: expected at least 1, got {value}")
     if not 0 <= seed <= MAX_SEED:
         raise ConfigError(f"--seed: expected 0 to {MAX_SEED}, got {seed}")
+    how = {"include": include, "sample": sample, "workers": workers, "time_limit": time_limit}
+    if against is not None:
+        return _bench_against(model, number, seed, threads, against, output, force, how)
+    _refuse_alone(how)
     if output is not None:
         _check_target(output, force)
 
@@ -99,6 +116,47 @@ def bench_molecules(
         _write(output, figures)
         written.append(f"written: {output}")
     return "\n".join([_header(model, threads), *table(figures), *written])
+
+
+def _refuse_alone(how: Mapping[str, Any]) -> None:
+    """These options say how sets are scored: without `against` they would do nothing."""
+    for name, value in how.items():
+        if value not in (None, ""):
+            raise ConfigError(f"--{name.replace('_', '-')}: expected --against beside it")
+
+
+def _bench_against(
+    model: str,
+    number: int,
+    seed: int,
+    threads: int,
+    folder: Path,
+    output: Path | None,
+    force: bool,
+    how: Mapping[str, Any],
+) -> str:
+    import torch
+
+    from molgen.evaluate.options import check_sample, checked_sets, processes_for
+    from pipelines import against
+
+    files = against.check_folder(folder)
+    check_sample(how["sample"], checked_sets(how["include"]), number)
+    processes_for(1 if how["workers"] is None else how["workers"], how["time_limit"])
+    if output is not None:
+        against.check_output(output, force)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        comparison = against.Comparison(**how)
+        lines = against.compare(model, number, seed, files, comparison)
+    finally:
+        torch.set_num_threads(before)
+    text = against.markdown(lines, comparison)
+    if output is None:
+        return text
+    against.write(lines, comparison, output)
+    return f"{text}\n\nwritten: {output}"
 
 
 def measure(generator: MoleculeGenerator, number: int, seed: int, repeats: int) -> list[Figure]:

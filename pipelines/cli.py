@@ -79,7 +79,8 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ),
     ("bench", "molecules"): Command(
         "pipelines.bench:bench_molecules",
-        "measure the cost of one molecule",
+        "measure the cost of one molecule, or score it --against other tools",
+        {"-n": "number", "-o": "output"},
     ),
     ("bench", "switches"): Command(
         "pipelines.switches:bench_switches",

@@ -87,9 +87,9 @@ def evaluate_file(
     """
     target = None if output is None else Path(output)
     _check_target(target, resume, force)
-    scoring = _scoring(Path(path), reference, include, sample, workers, time_limit)
+    scoring = prepare(Path(path), reference, include, sample, workers, time_limit)
     if target is None:
-        evaluation = _score(scoring, None)
+        evaluation = score_entries(scoring, None)
     else:
         evaluation = _score_into(scoring, target, resume, force)
     sys.stdout.write(evaluation.text() + "\n")
@@ -98,7 +98,7 @@ def evaluate_file(
     return evaluation
 
 
-def _scoring(
+def prepare(
     path: Path,
     reference: str | None,
     include: str,
@@ -130,7 +130,7 @@ def _score_into(scoring: Scoring, target: Path, resume: bool, force: bool) -> Ev
     name = "none" if scoring.reference is None else scoring.reference.name
     header = identity(scoring.path, scoring.plan, name, scoring.sample)
     journal = Journal(journal_path(target), header, resume, force)
-    evaluation = _score(scoring, journal)
+    evaluation = score_entries(scoring, journal)
     if target.suffix.lower() == ".html":
         _write_report(scoring, evaluation, target, force or resume)
     else:
@@ -139,7 +139,7 @@ def _score_into(scoring: Scoring, target: Path, resume: bool, force: bool) -> Ev
     return evaluation
 
 
-def _score(scoring: Scoring, journal: Journal | None) -> Evaluation:
+def score_entries(scoring: Scoring, journal: Journal | None) -> Evaluation:
     """Scores the entries that the journal does not hold yet."""
     from molgen.evaluate.collect import Rows
     from molgen.evaluate.score import conclude

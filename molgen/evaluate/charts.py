@@ -22,7 +22,7 @@ COLUMNS = {
     "n_atoms": ("Atoms in a molecule", ""),
     "rings": ("Rings in a molecule", ""),
     "qed": ("Drug-likeness (QED)", ""),
-    "sa_score": ("Synthetic accessibility (1 easy, 10 hard)", ""),
+    "sa_score": ("Synthetic accessibility (SA)", ""),
     "logp": ("logP (Crippen)", ""),
     "mmff_strain": (RANKS["mmff_strain"], "kcal/mol"),
     "xtb_energy": (RANKS["xtb_energy"], "kcal/mol"),

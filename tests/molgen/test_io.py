@@ -11,7 +11,6 @@ from rdkit.Chem import rdDistGeom
 
 from diffcore.errors import ConfigError, DataError, OutputError
 from molgen.io import (
-    MAX_XYZ_ATOMS,
     Entry,
     MoleculeWriter,
     count_complete,
@@ -19,6 +18,7 @@ from molgen.io import (
     read_molecules,
     read_records,
 )
+from molgen.records import MAX_XYZ_ATOMS
 
 SUFFIXES = (".sdf", ".smi", ".csv", ".xyz")
 READABLE = (".sdf", ".smi", ".xyz")
@@ -104,7 +104,7 @@ def test_an_endless_record_is_not_held_in_memory(
     path = write(tmp_path / "m.sdf")
     first, second, *_ = path.read_text().split("$$$$\n")
     path.write_text(first + "junk\n" * 2000 + "$$$$\n" + second + "$$$$\n")
-    monkeypatch.setattr("molgen.io.MAX_RECORD_CHARACTERS", 4000)
+    monkeypatch.setattr("molgen.records.MAX_RECORD_CHARACTERS", 4000)
     entries = list(read_molecules(path))
     assert [entry.mol is not None for entry in entries] == [False, True]
     assert "longer than 4000" in entries[0].reason
