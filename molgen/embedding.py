@@ -14,8 +14,8 @@ from molgen.evaluate.rmsd import without_hydrogens
 
 Floats = NDArray[np.float64]
 MAX_SYMMETRIES = 12
-MAX_ITERATIONS = 200
-"""Attempts from random starts; RDKit's own limit takes minutes for impossible cages."""
+EMBED_SECONDS = 15
+"""Time limit of an embedding; impossible cages would take minutes."""
 
 
 def prepared(mol: Chem.Mol | str) -> Chem.Mol:
@@ -64,16 +64,17 @@ def embed(mol: Chem.Mol, n: int, seed: int) -> Floats:
     parameters: Any = rdDistGeom.ETKDGv3()
     parameters.randomSeed = seed % (2**31 - 1)
     parameters.numThreads = 1
+    parameters.timeout = EMBED_SECONDS
     with rdBase.BlockLogs():
         for random_start in (False, True):
             parameters.useRandomCoords = random_start
-            parameters.maxIterations = MAX_ITERATIONS if random_start else 0
             try:
-                ids = list(rdDistGeom.EmbedMultipleConfs(work, n, parameters))
+                rdDistGeom.EmbedMultipleConfs(work, n, parameters)
             except (RuntimeError, ValueError) as error:
                 raise DataError(f"cannot be embedded: {_line(error)}") from None
-            if ids:
-                return np.stack([work.GetConformer(i).GetPositions() for i in ids])
+            # the ids that come back are not to be trusted where the time ran out
+            if work.GetNumConformers():
+                return np.stack([c.GetPositions() for c in work.GetConformers()])
     raise DataError("cannot be embedded: no structure fits the distances, also from random starts")
 
 
