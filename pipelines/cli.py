@@ -86,6 +86,10 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "pipelines.switches:bench_switches",
         "measure what each switch of the training recipe does (minutes)",
     ),
+    ("bench", "steering"): Command(
+        "pipelines.bench_steering:bench_steering",
+        "measure what guidance, search and inpainting gain and cost on digits (minutes)",
+    ),
     ("bench", "conformers"): Command(
         "pipelines.bench_conformers:bench_conformers",
         "compare conformers with known ones, beside ETKDG and MMFF94",
