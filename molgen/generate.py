@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcore import random
 from diffcore.checkpoint import fill_module, load_card, load_weights
-from diffcore.denoisers import Counted, Denoiser, with_temperature
-from diffcore.errors import ConfigError, ModelFileError
-from diffcore.processes import Categorical
+from diffcore.denoisers import Counted, Denoiser
+from diffcore.errors import ConfigError, ModelFileError, YieldError
 from diffcore.samplers import prior, sample, solver
 from diffcore.schedules import power_grid
 from diffcore.state import State
 from molgen.progress import molecule_bar
+from molgen.steer.check import placed, unmet
+from molgen.steer.draw import Plan
+from molgen.steer.request import Request
+from molgen.targets import Given, draw_condition
 from molgen.tasks.molecules import MoleculeDenoiser, MoleculeTask
 from molgen.weights.files import find_model
 
@@ -32,8 +37,15 @@ BLOCK = 256
 """Molecules are made in blocks of this many, each handed out in order as soon as it is whole."""
 
 LANES = 4
-"""Rows of a network call are filled up to a multiple of this: matrix kernels treat whole tiles of
-rows alike, so that a molecule does not depend on its neighbours in a batch, to the last bit."""
+"""A network call is filled up until its atoms are a multiple of this: matrix kernels treat whole
+tiles of rows alike, so that a molecule does not depend on its neighbours in a batch, to the last
+bit."""
+
+ATTEMPTS = 50
+"""How often a molecule is drawn at most until it is what was asked for."""
+
+HOPELESS = 300
+"""Molecules of a block that were drawn in vain, all of them, before it is given up."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,11 @@ class MoleculeGenerator:
         *,
         seed: int = 0,
         n_atoms: int | None = None,
+        formula: str | None = None,
+        charge: int | None = None,
+        property: Mapping[str, Given] | None = None,
+        scaffold: str | None = None,
+        keep: Chem.Mol | None = None,
         steps: int | None = None,
         sampler: str | None = None,
         temperature: float | None = None,
@@ -132,12 +149,22 @@ class MoleculeGenerator:
     ) -> list[Chem.Mol]:
         """Generate ``n`` molecules; with a demand (``require`` to ``repair``), ``n`` that meet it.
 
+        Whatever is asked of formula, charge, scaffold or fragment holds for every molecule that
+        comes back. See docs/steering.md.
+
         Args:
             n: how many.
             seed: molecule ``i`` depends on the seed and ``i`` alone, not on ``n`` or the batch
                 size.
             n_atoms: atoms in every molecule, hydrogens included; drawn from the training sizes if
                 left out.
+            formula: such as ``C7H10O2``; neutral, unless a charge is given.
+            charge: total charge in e.
+            property: values or ranges of what the model was trained with, ``{"mu": (0, 1)}``.
+            scaffold: SMILES or SMARTS of a part of every molecule. Its hydrogens, or the places of
+                its ``*``, may be anything.
+            keep: a part with coordinates; molecules come in its frame, its atoms first. Several
+                pieces are joined.
             steps: network evaluations; the model's own if left out.
             sampler: name of the sampler; the model's own if left out.
             temperature: of the class probabilities; the model's own if left out.
@@ -159,9 +186,17 @@ class MoleculeGenerator:
             the result of `deliver`.
 
         Raises:
-            ConfigError: an option is outside what is allowed.
-            YieldError: too few molecules meet the demands.
+            ConfigError: an option is outside what is allowed, or contradicts another.
+            YieldError: too few molecules meet the demands, or are what was asked for.
         """
+        request = {
+            "n_atoms": n_atoms,
+            "formula": formula,
+            "charge": charge,
+            "property": property,
+            "scaffold": scaffold,
+            "keep": keep,
+        }
         if require or unique or novel or repair:
             return self.deliver(
                 n,
@@ -172,22 +207,22 @@ class MoleculeGenerator:
                 max_tries=max_tries,
                 progress=progress,
                 seed=seed,
-                n_atoms=n_atoms,
                 steps=steps,
                 sampler=sampler,
                 temperature=temperature,
                 batch_size=batch_size,
+                **request,
             ).mols
         with molecule_bar(n, show=progress) as bar:
             mols = self.stream(
                 n,
                 seed=seed,
-                n_atoms=n_atoms,
                 steps=steps,
                 sampler=sampler,
                 temperature=temperature,
                 batch_size=batch_size,
                 progress=bar.update,
+                **request,
             )
             return list(mols)
 
@@ -245,27 +280,24 @@ class MoleculeGenerator:
         *,
         seed: int = 0,
         start: int = 0,
-        n_atoms: int | None = None,
         steps: int | None = None,
         sampler: str | None = None,
         temperature: float | None = None,
         batch_size: int = 64,
         progress: Callable[[float], object] | None = None,
+        **request: Any,
     ) -> Iterator[Chem.Mol]:
         """Generate molecules ``start`` to ``start + n`` of a seed, one by one; see `sample`.
 
         They come out in blocks; ``progress`` is called in between with the share of a molecule's
-        work, in molecules, that has been done since its last call.
+        work, in molecules, that has been done since its last call. ``request`` is ``n_atoms``,
+        ``formula``, ``charge``, ``property``, ``scaffold`` or ``keep``.
         """
         if n < 1:
             raise ConfigError(f"n: expected at least 1 molecule, got {n}")
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
-        low, high = self.size_range
-        if n_atoms is not None and not low <= n_atoms <= high:
-            raise ConfigError(
-                f"n_atoms: the model makes molecules of {low} to {high} atoms, got {n_atoms}"
-            )
+        asked = Request.parse(self.task, **request)
         own = self.sampling
         settings = Sampling(
             own.steps if steps is None else steps,
@@ -273,32 +305,60 @@ class MoleculeGenerator:
             own.temperature if temperature is None else temperature,
             own.power,
         )
-        return self._blocks(start, start + n, seed, n_atoms, settings, batch_size, progress)
+        return self._blocks(range(start, start + n), seed, asked, settings, batch_size, progress)
 
     def _blocks(
         self,
-        start: int,
-        stop: int,
+        wanted: range,
         seed: int,
-        n_atoms: int | None,
+        request: Request,
         settings: Sampling,
         batch_size: int,
         progress: Callable[[float], object] | None,
     ) -> Iterator[Chem.Mol]:
-        for first in range(start, stop, BLOCK):
-            indices = list(range(first, min(first + BLOCK, stop)))
-            rngs = dict(zip(indices, random.row_generators(seed, indices), strict=True))
-            sizes = {i: n_atoms or self._draw_size(rngs[i]) for i in indices}
+        for at in range(0, len(wanted), BLOCK):
+            indices = wanted[at : at + BLOCK]
             made: dict[int, Chem.Mol] = {}
-            for size in sorted(set(sizes.values())):
-                same = [i for i in indices if sizes[i] == size]
-                for at in range(0, len(same), batch_size):
-                    rows = same[at : at + batch_size]
-                    arrays = self.arrays([rngs[i] for i in rows], size, settings, progress)
-                    made |= {
-                        i: self._molecule(a, seed, i) for i, a in zip(rows, arrays, strict=True)
-                    }
+            failed: Counter[str] = Counter()
+            for attempt in range(ATTEMPTS):
+                left = [i for i in indices if i not in made]
+                if not left or (not made and failed.total() >= HOPELESS):
+                    break
+                path = (attempt,) if attempt else ()
+                rngs = {i: random.generator(seed, *path, i) for i in left}
+                for i, arrays in self._drawn(rngs, request, settings, batch_size, progress):
+                    lacks = unmet(request, arrays)
+                    if lacks:
+                        failed[lacks] += 1
+                    else:
+                        made[i] = self._molecule(placed(request, arrays), seed, i)
+            if len(made) < len(indices):
+                raise YieldError(_hopeless(request, len(made), failed))
             yield from (made[i] for i in indices)
+
+    def _drawn(
+        self,
+        rngs: Mapping[int, torch.Generator],
+        request: Request,
+        settings: Sampling,
+        batch_size: int,
+        progress: Callable[[float], object] | None,
+    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """One draw for every index and its generator, met or not, as arrays; sizes together."""
+        sizes = {i: self._draw_size(rng, request.sizes) for i, rng in rngs.items()}
+        for size in sorted(set(sizes.values())):
+            same = [i for i in rngs if sizes[i] == size]
+            for at in range(0, len(same), batch_size):
+                rows = same[at : at + batch_size]
+                batch = [rngs[i] for i in rows]
+                if request.steers:
+                    found = self.arrays(batch, size, settings, None, request)
+                else:
+                    found = self.arrays(batch, size, settings, progress)
+                arrays = [{k: v.numpy() for k, v in one.items()} for one in found]
+                yield from zip(rows, arrays, strict=True)
+                if request.steers and progress is not None:
+                    progress(sum(not unmet(request, one) for one in arrays))
 
     def arrays(
         self,
@@ -306,50 +366,57 @@ class MoleculeGenerator:
         n_atoms: int,
         settings: Sampling,
         progress: Callable[[float], object] | None = None,
+        request: Request | None = None,
     ) -> list[dict[str, Tensor]]:
-        """Molecules of one size as arrays (see `MoleculeTask.decode`), one per generator."""
+        """Molecules of one size as arrays (see `MoleculeTask.decode`), one per generator.
+
+        With a request the draw is steered towards it; whether it is met has to be checked.
+        """
 
         def done(_: int, steps: int) -> None:
             if progress is not None:
                 progress(len(rngs) / steps)
 
-        filled = rngs + [random.generator(0, k) for k in range(-len(rngs) % LANES)]
-        state, calls = self._draw(filled, n_atoms, settings, done)
+        tile = LANES // math.gcd(n_atoms, LANES)
+        filled = rngs + [random.generator(0, k) for k in range(-len(rngs) % tile)]
+        plan = Plan(self.task, request or Request(self.task.sizes), n_atoms, self.device)
+        state, calls = self._draw(filled, plan, settings, done)
         self.evaluations += calls * len(rngs)
         return self.task.decode(state.take(torch.arange(len(rngs))))
 
     def _draw(
         self,
         rngs: list[torch.Generator],
-        n_atoms: int,
+        plan: Plan,
         settings: Sampling,
         progress: Callable[[int, int], None],
     ) -> tuple[State, int]:
         processes = self.task.processes()
-        mask = torch.ones(len(rngs), n_atoms, dtype=torch.bool, device=self.device)
-        cold = {n: settings.temperature for n, p in processes.items() if isinstance(p, Categorical)}
-        denoiser = (
-            self.denoiser if settings.temperature == 1 else with_temperature(self.denoiser, cold)
-        )
-        counted = Counted(denoiser)
+        mask = torch.ones(len(rngs), plan.n_atoms, dtype=torch.bool, device=self.device)
+        counted = Counted(plan.steer(self.denoiser, settings.temperature))
         grid = power_grid(settings.steps, settings.power)
         method = solver(settings.sampler)
         with torch.inference_mode():
-            start = prior(processes, mask, rngs)
+            start = plan.start(prior(processes, mask, rngs), rngs)
+            if self.task.conditions:  # what the network is told; NaN for what nobody asked for
+                condition = draw_condition(plan.request.targets, self.task, rngs)
+                start = start.replace(property=condition.to(self.device))
             state = sample(counted, processes, start, grid, rngs, method=method, progress=progress)
         return state, counted.calls
 
-    def _draw_size(self, rng: torch.Generator) -> int:
-        counts = torch.tensor(list(self.task.sizes.values()), dtype=torch.float64)
+    def _draw_size(self, rng: torch.Generator, sizes: Mapping[int, int]) -> int:
+        if len(sizes) == 1:
+            return next(iter(sizes))
+        counts = torch.tensor(list(sizes.values()), dtype=torch.float64)
         u = torch.rand((), generator=rng, dtype=torch.float64)
-        return list(self.task.sizes)[int(random.categorical(counts, u))]
+        return list(sizes)[int(random.categorical(counts, u))]
 
-    def _molecule(self, arrays: dict[str, Tensor], seed: int, index: int) -> Chem.Mol:
+    def _molecule(self, arrays: dict[str, NDArray[Any]], seed: int, index: int) -> Chem.Mol:
         from rdkit import Chem, rdBase
 
         from molgen.chem import mol_from_arrays
 
-        raw = mol_from_arrays(**{k: v.numpy() for k, v in arrays.items()})
+        raw = mol_from_arrays(**arrays)
         mol = Chem.Mol(raw)
         with rdBase.BlockLogs():
             refused = Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE
@@ -360,3 +427,12 @@ class MoleculeGenerator:
             mol.SetProp(key, str(value))
         mol.SetProp("model", str(self.card.get("name", "unnamed")))
         return mol
+
+
+def _hopeless(request: Request, made: int, failed: Counter[str]) -> str:
+    tried = made + failed.total()
+    why = ", ".join(f"{reason} ({count})" for reason, count in failed.most_common(3))
+    return (
+        f"hopeless: {made} of {tried} molecules that were drawn have {request}; the others have "
+        f"failed: {why}"
+    )
