@@ -158,7 +158,7 @@ def score_entries(scoring: Scoring, journal: Journal | None) -> Evaluation:
                 raise
             done = f"{rows.count} of {scoring.total} entries are scored"
             raise KeyboardInterrupt(f"interrupted: {done}; --resume continues") from None
-    evaluation = conclude(rows, scoring.reference, {"file": scoring.path.name})
+    evaluation = conclude(rows, scoring.reference, {"file": scoring.path.name}, progress=True)
     unread = evaluation.table["smiles"].isna()
     if unread.all():
         if journal is not None:

@@ -159,7 +159,7 @@ def evaluate(
     for row in rows_bar(made, total, progress):
         rows.add(row)
     kept = mols if isinstance(mols, Sequence) else ()
-    return conclude(rows, known, run or {}, kept)
+    return conclude(rows, known, run or {}, kept, progress)
 
 
 def conclude(
@@ -167,6 +167,7 @@ def conclude(
     reference: Reference | None,
     run: Mapping[str, Any],
     mols: Sequence[Any] = (),
+    progress: bool = False,
 ) -> Evaluation:
     """The evaluation of a set whose rows are all there.
 
@@ -177,7 +178,7 @@ def conclude(
         raise DataError("no molecules to evaluate: expected at least one, got an empty list")
     table = rows.table()
     with rdBase.BlockLogs():
-        summary = summarise(table, reference, run)
+        summary = summarise(table, reference, run, progress)
     return Evaluation(table, summary, reference, mols, dict(run))
 
 

@@ -23,7 +23,10 @@ _ORDER = {"strict": 0, "description": 1, "legacy": 2}
 
 
 def summarise(
-    table: pd.DataFrame, reference: Reference | None, run: Mapping[str, Any]
+    table: pd.DataFrame,
+    reference: Reference | None,
+    run: Mapping[str, Any],
+    progress: bool = False,
 ) -> pd.DataFrame:
     """One row a metric, in the columns `SUMMARY_COLUMNS`; per cents where its unit is %.
 
@@ -31,13 +34,16 @@ def summarise(
         table: The row table.
         reference: Where the values of the reference come from.
         run: See `molgen.evaluate`.
+        progress: Show a bar when it takes more than two seconds.
     """
+    from tqdm import tqdm
+
     known = reference_values(reference)
-    rows = [
-        _row(name, metric, table, reference, known.get(name, math.nan))
-        for name, metric in METRICS.items()
-        if metric.summarised and _measured(metric, table)
-    ]
+    chosen = [(k, m) for k, m in METRICS.items() if m.summarised and _measured(m, table)]
+    bar = tqdm(
+        chosen, desc="summing up", unit="metric", delay=2.0, disable=not progress, leave=False
+    )
+    rows = [_row(name, metric, table, reference, known.get(name, math.nan)) for name, metric in bar]
     rows += [_row(name, metric, table, None, math.nan) for name, metric in _losses(table)]
     rows += _costs(len(table), run)
     rows.sort(key=lambda row: _ORDER[row[6]])
@@ -118,6 +124,7 @@ def reference_values(reference: Reference | None) -> dict[str, float]:
         "n_atoms": _mean(reference.n_atoms),
         "rings": _mean(reference.rings_per_molecule),
     }
+    found |= {name: value for name, (value, _) in reference.scores.items()}
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
