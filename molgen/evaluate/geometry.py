@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rdkit import Chem
 
+from molgen.datasets.reference_arrays import STEPS
 from molgen.evaluate.prepared import Prepared
 
 Values = Mapping[str, NDArray[np.float64]]
@@ -235,5 +236,7 @@ def merged(known: Mapping[str, Histogram], key: Mapping[str, str]) -> dict[str, 
 
 
 def column_values(table: pd.DataFrame, column: str) -> dict[str, NDArray[np.float64]]:
-    """Values by type of a column of the row table."""
-    return collected(table[column].tolist()) if column in table else {}
+    """Values by type of a column of the row table, in the bins of the reference."""
+    found = collected(table[column].tolist()) if column in table else {}
+    step = STEPS[column]
+    return {name: np.rint(values / step) * step for name, values in found.items()}
