@@ -25,6 +25,7 @@ from diffcore.denoisers import PREVIOUS, Counted, Denoiser
 from diffcore.samplers import prior
 from molgen.generate import MoleculeGenerator, Sampling
 from molgen.models.eqgat import PAPER
+from molgen.steer.request import Request
 from molgen.tasks.molecules import MoleculeDenoiser, MoleculeTask
 
 DENSE = 1024
@@ -94,10 +95,11 @@ class TimedGenerator(MoleculeGenerator):
         n_atoms: int,
         settings: Sampling,
         progress: Callable[[float], object] | None = None,
+        request: Request | None = None,
     ) -> list[dict[str, Tensor]]:
         """See `MoleculeGenerator.arrays`."""
         with self.drawing:
-            return super().arrays(rngs, n_atoms, settings, progress)
+            return super().arrays(rngs, n_atoms, settings, progress, request)
 
 
 @dataclass(frozen=True)
