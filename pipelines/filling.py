@@ -8,14 +8,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molgen.deliver import Ledger, Rejected, good_molecules
-from molgen.demands import Demands, kind_of
 from molgen.progress import molecule_bar
-from molgen.writer import MoleculeWriter
 from pipelines.resume import Held, check_origin, held, made, read_rejected, write_rejected
 
 if TYPE_CHECKING:
+    from molgen.deliver import Ledger
+    from molgen.demands import Demands
     from molgen.generate import MoleculeGenerator
+    from molgen.writer import MoleculeWriter
 
 
 def loader(model: str, threads: int) -> Callable[[], MoleculeGenerator]:
@@ -68,6 +68,8 @@ def fill_with_good(
     rejected: Path | None = None,
 ) -> str:
     """Write molecules that meet the demands up to `number`; says what was rejected and why."""
+    from molgen.deliver import good_molecules  # loads every metric: for those who demand something
+
     before = held(writer.path, seed, str(demands)) if writer.count else Held([], [])
     ledger = _ledger(before.indices, rejected)
     ledger.repaired = len(before.indices) if demands.repair else 0
@@ -94,6 +96,9 @@ def fill_with_good(
 
 def _ledger(indices: list[int], rejected: Path | None) -> Ledger:
     """The account of an interrupted run; reasons that no file holds are called so."""
+    from molgen.deliver import Ledger, Rejected
+    from molgen.demands import kind_of
+
     made = indices[-1] + 1 if indices else 0
     ledger = Ledger(made, indices)
     for row in read_rejected(rejected, made) if made else []:

@@ -82,7 +82,6 @@ def generate_molecules(
         raise ConfigError("--max-tries and --rejected need one of --require, --unique, ... to meet")
     _check_files(output, rejected, resume or force)
 
-    from molgen.demands import Demands
     from molgen.writer import MoleculeWriter
     from pipelines.filling import fill, fill_with_good, loader
 
@@ -98,6 +97,8 @@ def generate_molecules(
         already = writer.count
         with _progress_kept(writer, number):
             if demanded:
+                from molgen.demands import Demands
+
                 demands = Demands(require or (), unique, novel, repair)
                 said = fill_with_good(
                     writer,
