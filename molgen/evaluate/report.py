@@ -127,6 +127,40 @@ def report(
     return Report(_render(evaluation, title, known, evaluation.run if run is None else run))
 
 
+def summary_html(evaluation: Evaluation) -> str:
+    """The summary as tables for a notebook, one a family of metrics; `report` shows all."""
+    parts = [
+        f"<p><b>{len(evaluation.table):,} molecules</b>; rows: <code>.table</code>, "
+        "pictures: <code>.report()</code></p>"
+    ]
+    for family, title, _, rows in _families(evaluation.summary):
+        lines = "".join(_summary_line(row) for row in rows)
+        heads = "".join(
+            f'<th style="text-align:{"left" if i in (0, 5) else "right"}">{head}</th>'
+            for i, head in enumerate(("metric", "value", "±", "reference", "n", "definition"))
+        )
+        opened = " open" if family == "strict" else ""
+        parts.append(
+            f"<details{opened}><summary><b>{title}</b></summary>"
+            f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></details>"
+        )
+    return "".join(parts)
+
+
+def _summary_line(row: Mapping[str, Any]) -> str:
+    value = f"{number(row['value'])} {row['unit'] if row['value'] == row['value'] else ''}"
+    cells = (value, number(row["std"]), number(row["reference"]), number(row["n"], 0))
+    figures = "".join(
+        f'<td style="text-align:right;white-space:nowrap">{html.escape(cell.strip())}</td>'
+        for cell in cells
+    )
+    left = '<td style="text-align:left">'
+    return (
+        f"<tr>{left}{html.escape(row['metric'])}</td>{figures}"
+        f"{left}{html.escape(row['definition'])}</td></tr>"
+    )
+
+
 def _render(
     evaluation: Evaluation, title: str, mols: Mapping[int, Any], run: Mapping[str, Any]
 ) -> str:

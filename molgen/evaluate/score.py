@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,11 +102,9 @@ class Evaluation:
         return "\n".join(describe(self.table, self.summary, self.errors()))
 
     def _repr_html_(self) -> str:
-        shown = self.summary.copy()
-        for column in ("value", "std", "reference"):
-            shown[column] = [("–" if math.isnan(x) else f"{x:.2f}") for x in shown[column]]
-        title = f"<p><b>{len(self.table)} molecules</b>, summary (rows: <code>.table</code>)</p>"
-        return title + str(shown.to_html(index=False, border=0))
+        from molgen.evaluate.report import summary_html
+
+        return summary_html(self)
 
 
 def evaluate(
