@@ -21,8 +21,11 @@ from diffcore.samplers import prior, sample, solver
 from diffcore.schedules import power_grid
 from diffcore.state import State
 from molgen.progress import molecule_bar
-from molgen.steer.check import placed, unmet
+from molgen.properties import PropertyPredictor
+from molgen.sampling import Sampling, named_molecule
+from molgen.steer.check import hopeless, placed, unmet
 from molgen.steer.draw import Plan
+from molgen.steer.properties import best_of, predicted_miss, with_predictor
 from molgen.steer.request import Request
 from molgen.targets import Given, draw_condition
 from molgen.tasks.molecules import MoleculeDenoiser, MoleculeTask
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from rdkit import Chem
 
     from molgen.deliver import Delivery, Source
+
+__all__ = ["BLOCK", "LANES", "MoleculeGenerator", "Sampling"]
 
 BLOCK = 256
 """Molecules are made in blocks of this many, each handed out in order as soon as it is whole."""
@@ -48,33 +53,6 @@ HOPELESS = 300
 """Molecules of a block that were drawn in vain, all of them, before it is given up."""
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How molecules are drawn; a model's card holds its own.
-
-    Attributes:
-        steps: evaluations of the network (Heun makes about twice as many).
-        sampler: name in `diffcore.samplers.SOLVERS`.
-        temperature: of the predicted class probabilities; lower is safer and less diverse.
-        power: exponent of the time grid; above 1 there are more steps near the data.
-    """
-
-    steps: int = 45
-    sampler: str = "renoise"
-    temperature: float = 0.5
-    power: float = 1.3
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.steps < 1:
-            raise ConfigError(f"steps: expected at least 1, got {self.steps}")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ConfigError(f"temperature: expected a number above 0, got {self.temperature}")
-        if not (math.isfinite(self.power) and self.power > 0):
-            raise ConfigError(f"power: expected a number above 0, got {self.power}")
-        solver(self.sampler)
-
-
 @dataclass
 class MoleculeGenerator:
     """A trained generator of molecules.
@@ -87,6 +65,7 @@ class MoleculeGenerator:
         device: where the network's weights are.
         evaluations: network evaluations so far, one per molecule and call; rows that only fill a
             call are not counted.
+        steerer: predictor that steers towards properties; the card's, loaded when it is needed.
     """
 
     task: MoleculeTask
@@ -95,6 +74,7 @@ class MoleculeGenerator:
     card: dict[str, Any] = field(default_factory=dict, repr=False)
     device: torch.device = torch.device("cpu")
     evaluations: int = 0
+    steerer: PropertyPredictor | None = field(default=None, repr=False)
 
     @classmethod
     def from_pretrained(
@@ -121,6 +101,11 @@ class MoleculeGenerator:
         return cls(task, denoiser, settings, card, torch.device(device))
 
     @property
+    def name(self) -> str:
+        """Of the model, as its molecules bear it."""
+        return str(self.card.get("name", "unnamed"))
+
+    @property
     def size_range(self) -> tuple[int, int]:
         """Fewest and most atoms (hydrogens included) the model was trained on."""
         return min(self.task.sizes), max(self.task.sizes)
@@ -134,6 +119,8 @@ class MoleculeGenerator:
         formula: str | None = None,
         charge: int | None = None,
         property: Mapping[str, Given] | None = None,
+        strength: float = 1.0,
+        candidates: int = 4,
         scaffold: str | None = None,
         keep: Chem.Mol | None = None,
         steps: int | None = None,
@@ -160,7 +147,11 @@ class MoleculeGenerator:
                 left out.
             formula: such as ``C7H10O2``; neutral, unless a charge is given.
             charge: total charge in e.
-            property: values or ranges of what the model was trained with, ``{"mu": (0, 1)}``.
+            property: values or ranges of what the model was trained with, ``{"mu": (0, 1)}``;
+                see `molgen.targets`.
+            strength: with which the gradient of a predictor pulls towards the properties.
+            candidates: molecules made for each one that is handed out: the one that the predictor
+                finds nearest to the properties. Only with ``property``.
             scaffold: SMILES or SMARTS of a part of every molecule. Its hydrogens, or the places of
                 its ``*``, may be anything.
             keep: a part with coordinates; molecules come in its frame, its atoms first. Several
@@ -189,11 +180,13 @@ class MoleculeGenerator:
             ConfigError: an option is outside what is allowed, or contradicts another.
             YieldError: too few molecules meet the demands, or are what was asked for.
         """
-        request = {
+        request: dict[str, Any] = {
             "n_atoms": n_atoms,
             "formula": formula,
             "charge": charge,
             "property": property,
+            "strength": strength,
+            "candidates": candidates,
             "scaffold": scaffold,
             "keep": keep,
         }
@@ -291,7 +284,8 @@ class MoleculeGenerator:
 
         They come out in blocks; ``progress`` is called in between with the share of a molecule's
         work, in molecules, that has been done since its last call. ``request`` is ``n_atoms``,
-        ``formula``, ``charge``, ``property``, ``scaffold`` or ``keep``.
+        ``formula``, ``charge``, ``property`` (with ``strength`` and ``candidates``), ``scaffold``
+        or ``keep``.
         """
         if n < 1:
             raise ConfigError(f"n: expected at least 1 molecule, got {n}")
@@ -305,7 +299,30 @@ class MoleculeGenerator:
             own.temperature if temperature is None else temperature,
             own.power,
         )
-        return self._blocks(range(start, start + n), seed, asked, settings, batch_size, progress)
+
+        def blocks(
+            first: int, count: int, done: Callable[[float], object] | None
+        ) -> Iterator[Chem.Mol]:
+            wanted = range(first, first + count)
+            return self._blocks(wanted, seed, asked, settings, batch_size, done)
+
+        if not asked.targets:
+            return blocks(start, n, progress)
+        miss = predicted_miss(self._predictor(), asked.targets)
+        return best_of(blocks, asked.candidates, miss)(start, n, progress)
+
+    def _predictor(self) -> PropertyPredictor:
+        """The predictor that steers towards properties; its name stands in the card.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        if self.steerer is None:
+            name = self.card.get("predictor")
+            if not name:
+                raise ConfigError("property: the model's card names no predictor to steer with")
+            self.steerer = PropertyPredictor.from_pretrained(str(name))
+        return self.steerer
 
     def _blocks(
         self,
@@ -331,9 +348,9 @@ class MoleculeGenerator:
                     if lacks:
                         failed[lacks] += 1
                     else:
-                        made[i] = self._molecule(placed(request, arrays), seed, i)
+                        made[i] = named_molecule(placed(request, arrays), self.name, seed, i)
             if len(made) < len(indices):
-                raise YieldError(_hopeless(request, len(made), failed))
+                raise YieldError(hopeless(request, len(made), failed))
             yield from (made[i] for i in indices)
 
     def _drawn(
@@ -351,10 +368,8 @@ class MoleculeGenerator:
             for at in range(0, len(same), batch_size):
                 rows = same[at : at + batch_size]
                 batch = [rngs[i] for i in rows]
-                if request.steers:
-                    found = self.arrays(batch, size, settings, None, request)
-                else:
-                    found = self.arrays(batch, size, settings, progress)
+                during = None if request.steers else progress
+                found = self.arrays(batch, size, settings, during, request)
                 arrays = [{k: v.numpy() for k, v in one.items()} for one in found]
                 yield from zip(rows, arrays, strict=True)
                 if request.steers and progress is not None:
@@ -393,7 +408,12 @@ class MoleculeGenerator:
     ) -> tuple[State, int]:
         processes = self.task.processes()
         mask = torch.ones(len(rngs), plan.n_atoms, dtype=torch.bool, device=self.device)
-        counted = Counted(plan.steer(self.denoiser, settings.temperature))
+        denoiser = self.denoiser
+        if plan.request.targets:
+            names = tuple(self.task.conditions)
+            steerer, strength = self._predictor(), plan.request.strength
+            denoiser = with_predictor(denoiser, processes, steerer, names, strength)
+        counted = Counted(plan.steer(denoiser, settings.temperature))
         grid = power_grid(settings.steps, settings.power)
         method = solver(settings.sampler)
         with torch.inference_mode():
@@ -410,29 +430,3 @@ class MoleculeGenerator:
         counts = torch.tensor(list(sizes.values()), dtype=torch.float64)
         u = torch.rand((), generator=rng, dtype=torch.float64)
         return list(sizes)[int(random.categorical(counts, u))]
-
-    def _molecule(self, arrays: dict[str, NDArray[Any]], seed: int, index: int) -> Chem.Mol:
-        from rdkit import Chem, rdBase
-
-        from molgen.chem import mol_from_arrays
-
-        raw = mol_from_arrays(**arrays)
-        mol = Chem.Mol(raw)
-        with rdBase.BlockLogs():
-            refused = Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE
-        if refused or any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()):
-            mol = raw
-        mol.SetProp("_Name", f"{self.card.get('name', 'molecule')}-{seed}-{index}")
-        for key, value in (("seed", seed), ("index", index), ("n_atoms", mol.GetNumAtoms())):
-            mol.SetProp(key, str(value))
-        mol.SetProp("model", str(self.card.get("name", "unnamed")))
-        return mol
-
-
-def _hopeless(request: Request, made: int, failed: Counter[str]) -> str:
-    tried = made + failed.total()
-    why = ", ".join(f"{reason} ({count})" for reason, count in failed.most_common(3))
-    return (
-        f"hopeless: {made} of {tried} molecules that were drawn have {request}; the others have "
-        f"failed: {why}"
-    )

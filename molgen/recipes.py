@@ -46,6 +46,7 @@ class Recipe:
         labels: which molecules' properties are seen in training: ``all``, or those with an ``odd``
             number in the source, so that a predictor trained on the even ones is an independent
             judge (the protocol of EDM, Hoogeboom et al. 2022, section 5.2).
+        predictor: model that steers towards the conditions (`molgen.steer.properties`).
         kind: ``molecules`` (a generator) or ``properties`` (a predictor of the conditions).
     """
 
@@ -58,6 +59,7 @@ class Recipe:
     conditions: tuple[str, ...] = ()
     labels: str = "all"
     kind: str = "molecules"
+    predictor: str | None = None
 
     def __post_init__(self) -> None:
         """Check the words."""
@@ -80,6 +82,7 @@ RECIPES: dict[str, Recipe] = {
         optimisation={"lr": 3e-3},
         conditions=STANDARD_PROPERTIES,
         labels="odd",
+        predictor="qm9-properties",
     ),
     # the paper: Le et al. 2024, size, schedules, weights and optimiser of the QM9 model
     "qm9-paper": Recipe(

@@ -86,6 +86,10 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "pipelines.switches:bench_switches",
         "measure what each switch of the training recipe does (minutes)",
     ),
+    ("bench", "properties"): Command(
+        "pipelines.bench_properties:bench_properties",
+        "ask for properties, and let an independent predictor judge (minutes)",
+    ),
     ("bench", "steering"): Command(
         "pipelines.bench_steering:bench_steering",
         "measure what guidance, search and inpainting gain and cost on digits (minutes)",

@@ -152,6 +152,7 @@ def train_molecules(
             "steps": module.global_step,
             **hardware(run),
         },
+        "predictor": chosen.predictor,
         "task": task.to_json(),
     }
     path = folder / f"{recipe}.safetensors"

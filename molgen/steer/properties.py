@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from molgen.properties import PropertyPredictor
 
-WIDTH = 0.2
+WIDTH = 0.55
 """Deviation that costs an energy of one half, in standard deviations of the training data."""
 
 NOISE = (0.02, 0.9)
 """Times in which the gradient acts: before, the prediction is a blur; after, nothing can move."""
 
-SPREAD, LIMIT = 0.3, 0.2
+SPREAD, LIMIT = 0.3, 0.1
 """See `diffcore.guidance.energy_guided`; positions in units of the task's scale."""
 
 
