@@ -82,9 +82,6 @@ def bench_properties(
     torch.set_num_threads(threads)
     generator = MoleculeGenerator.from_pretrained(model)
     judging = PropertyPredictor.from_pretrained(judge)
-        MoleculeGenerator.from_pretrained(model),
-        PropertyPredictor.from_pretrained(judge),
-    )
     for name in properties:
         if name not in generator.task.conditions or name not in judging.names:
             known = ", ".join(generator.task.conditions)
