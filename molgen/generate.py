@@ -15,19 +15,16 @@ from torch import Tensor
 
 from diffcore import random
 from diffcore.checkpoint import fill_module, load_card, load_weights
-from diffcore.denoisers import Counted, Denoiser
+from diffcore.denoisers import Denoiser
 from diffcore.errors import ConfigError, ModelFileError, YieldError
-from diffcore.samplers import prior, sample, solver
-from diffcore.schedules import power_grid
-from diffcore.state import State
 from molgen.progress import molecule_bar
 from molgen.properties import PropertyPredictor
 from molgen.sampling import Sampling, named_molecule
 from molgen.steer.check import hopeless, placed, unmet
-from molgen.steer.draw import Plan
-from molgen.steer.properties import best_of, predicted_miss, with_predictor
+from molgen.steer.draw import Plan, draw, draw_size
+from molgen.steer.properties import best_of, predicted_miss
 from molgen.steer.request import Request
-from molgen.targets import Given, draw_condition
+from molgen.targets import Given
 from molgen.tasks.molecules import MoleculeDenoiser, MoleculeTask
 from molgen.weights.files import find_model
 
@@ -362,7 +359,7 @@ class MoleculeGenerator:
         progress: Callable[[float], object] | None,
     ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         """One draw for every index and its generator, met or not, as arrays; sizes together."""
-        sizes = {i: self._draw_size(rng, request.sizes) for i, rng in rngs.items()}
+        sizes = {i: draw_size(request.sizes, rng) for i, rng in rngs.items()}
         for size in sorted(set(sizes.values())):
             same = [i for i in rngs if sizes[i] == size]
             for at in range(0, len(same), batch_size):
@@ -395,38 +392,7 @@ class MoleculeGenerator:
         tile = LANES // math.gcd(n_atoms, LANES)
         filled = rngs + [random.generator(0, k) for k in range(-len(rngs) % tile)]
         plan = Plan(self.task, request or Request(self.task.sizes), n_atoms, self.device)
-        state, calls = self._draw(filled, plan, settings, done)
+        steerer = self._predictor() if plan.request.targets else None
+        state, calls = draw(plan, self.denoiser, settings, filled, steerer, done)
         self.evaluations += calls * len(rngs)
         return self.task.decode(state.take(torch.arange(len(rngs))))
-
-    def _draw(
-        self,
-        rngs: list[torch.Generator],
-        plan: Plan,
-        settings: Sampling,
-        progress: Callable[[int, int], None],
-    ) -> tuple[State, int]:
-        processes = self.task.processes()
-        mask = torch.ones(len(rngs), plan.n_atoms, dtype=torch.bool, device=self.device)
-        denoiser = self.denoiser
-        if plan.request.targets:
-            names = tuple(self.task.conditions)
-            steerer, strength = self._predictor(), plan.request.strength
-            denoiser = with_predictor(denoiser, processes, steerer, names, strength)
-        counted = Counted(plan.steer(denoiser, settings.temperature))
-        grid = power_grid(settings.steps, settings.power)
-        method = solver(settings.sampler)
-        with torch.inference_mode():
-            start = plan.start(prior(processes, mask, rngs), rngs)
-            if self.task.conditions:  # what the network is told; NaN for what nobody asked for
-                condition = draw_condition(plan.request.targets, self.task, rngs)
-                start = start.replace(property=condition.to(self.device))
-            state = sample(counted, processes, start, grid, rngs, method=method, progress=progress)
-        return state, counted.calls
-
-    def _draw_size(self, rng: torch.Generator, sizes: Mapping[int, int]) -> int:
-        if len(sizes) == 1:
-            return next(iter(sizes))
-        counts = torch.tensor(list(sizes.values()), dtype=torch.float64)
-        u = torch.rand((), generator=rng, dtype=torch.float64)
-        return list(sizes)[int(random.categorical(counts, u))]

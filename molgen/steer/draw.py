@@ -18,16 +18,22 @@ from torch import Tensor
 
 from diffcore import random
 from diffcore.coupling import rotation_onto
-from diffcore.denoisers import Denoiser, with_temperature
+from diffcore.denoisers import Counted, Denoiser, with_temperature
 from diffcore.editing import Known, clamped
 from diffcore.guidance import Energy, energy_guided
 from diffcore.processes import Categorical, Process
+from diffcore.samplers import prior, sample, solver
+from diffcore.schedules import power_grid
 from diffcore.state import State, Times
 from molgen.steer.counts import with_counts, with_sum
 from molgen.steer.fragments import Fragment
+from molgen.steer.properties import with_predictor
 from molgen.steer.request import Request
+from molgen.targets import draw_condition
 
 if TYPE_CHECKING:
+    from molgen.properties import PropertyPredictor
+    from molgen.sampling import Sampling
     from molgen.tasks.molecules import MoleculeTask
 
 FORMULA_LIMIT, FRAGMENT_LIMIT = 0.3, 1.0
@@ -257,3 +263,50 @@ def _fragment_terms(part: Fragment, known: Known) -> list[Term]:
         return PLACE_WEIGHT * ((x - places.to(x)) ** 2).sum((1, 2))
 
     return [graph, sites, place]
+
+
+def draw(
+    plan: Plan,
+    denoiser: Denoiser,
+    settings: Sampling,
+    rngs: list[torch.Generator],
+    steerer: PropertyPredictor | None,
+    progress: Callable[[int, int], None],
+) -> tuple[State, int]:
+    """One draw of a plan for every generator.
+
+    Args:
+        plan: what is asked of molecules of one size.
+        denoiser: the model's.
+        settings: sampler, steps, temperature.
+        rngs: one generator a molecule.
+        steerer: predictor that pulls towards the plan's properties.
+        progress: called with (step, steps).
+
+    Returns:
+        The clean state, and calls of the network.
+    """
+    processes = plan.task.processes()
+    mask = torch.ones(len(rngs), plan.n_atoms, dtype=torch.bool, device=plan.device)
+    if steerer is not None:
+        names, strength = tuple(plan.task.conditions), plan.request.strength
+        denoiser = with_predictor(denoiser, processes, steerer, names, strength)
+    counted = Counted(plan.steer(denoiser, settings.temperature))
+    grid = power_grid(settings.steps, settings.power)
+    with torch.inference_mode():
+        start = plan.start(prior(processes, mask, rngs), rngs)
+        if plan.task.conditions:  # what the network is told; NaN for what nobody asked for
+            condition = draw_condition(plan.request.targets, plan.task, rngs)
+            start = start.replace(property=condition.to(plan.device))
+        method = solver(settings.sampler)
+        state = sample(counted, processes, start, grid, rngs, method=method, progress=progress)
+    return state, counted.calls
+
+
+def draw_size(sizes: Mapping[int, int], rng: torch.Generator) -> int:
+    """A number of atoms, drawn by weight; nothing is drawn where there is one size only."""
+    if len(sizes) == 1:
+        return next(iter(sizes))
+    counts = torch.tensor(list(sizes.values()), dtype=torch.float64)
+    u = torch.rand((), generator=rng, dtype=torch.float64)
+    return list(sizes)[int(random.categorical(counts, u))]
