@@ -263,6 +263,31 @@ def test_a_dear_set_that_hangs_leaves_the_cheap_columns(
     assert "length" not in plain.table and "length" not in set(plain.summary["metric"])
 
 
+def test_a_missing_package_is_said_in_row_and_summary(
+    hostile: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in [key for key, metric in METRICS.items() if metric.cost != "cheap"]:
+        monkeypatch.delitem(METRICS, key)
+    for key in ("first", "second", "third"):
+        absent = Metric(
+            "length",
+            row=hostile.row,
+            whole=_mean_length,
+            cost="xtb",
+            needs="no_such_package",
+            extra="energy",
+        )
+        monkeypatch.setitem(METRICS, key, absent)
+    result = molgen.evaluate([molecule("CCO"), molecule("C")], include="xtb", progress=False)
+    said = 'needs the package no_such_package: pip install "designloom[energy]"'
+    assert result.table["error"].tolist() == [f"first, second and 1 more: {said}"] * 2
+    assert result.table[["first", "second", "third"]].isna().all().all()
+    assert result.table["strict_valid"].all()
+    row = result.summary.set_index("metric").loc["first"]
+    assert row["n"] == 0 and said in row["definition"]
+    assert result.value("scored_in_part") == 100 and "no_such_package" in result.text()
+
+
 def _mean_length(table: pd.DataFrame) -> tuple[float, int]:
     values = table["length"].dropna()
     return float(values.mean()), len(values)
