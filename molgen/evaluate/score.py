@@ -131,7 +131,7 @@ def evaluate(
             given: only another process can be ended.
         time_limit: Wall seconds for a molecule. One that takes longer, or whose process dies, is
             reported as such in its own row. Left out, other processes have a minute for the cheap
-            set and for PoseBusters each, ten for xTB.
+            set, five for PoseBusters (which searches conformers) and ten for xTB.
         run: How the set was made. `seconds` (wall time to make all of them) and `evaluations`
             (network evaluations a molecule) are added to the summary.
         progress: Show a bar when it takes more than two seconds.
