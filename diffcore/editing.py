@@ -201,15 +201,16 @@ class _Pins:
                 noise[name] = align_noise(noise[name], x, mask)
         return replace(self, noise=noise)
 
-    def start(self, times: Times) -> tuple[State, "_Pins"]:
+    def start(self, times: Times, guessed: bool) -> tuple[State, "_Pins"]:
         """The state at the first times, and the pins with their first noise.
 
-        Free elements are forgotten where the time is 1; below, they start from their own values.
+        Free elements are forgotten where the time is 1, unless they are a guess; below, they start
+        from their own values.
         """
         guess = {}
         for name, process in self.processes.items():
             x, known = self.known.state[name], self.known.at(name, self.processes[name])
-            if isinstance(process, Gaussian) and bool((times[name] == 1).all()):
+            if isinstance(process, Gaussian) and bool((times[name] == 1).all()) and not guessed:
                 x = x - offset(process, x, torch.zeros_like(x), known)
                 x = torch.where(known, x, torch.zeros_like(x))
             guess[name] = process.domain.project(x, self.known.state.mask)
@@ -255,6 +256,7 @@ def inpaint(
     method: Solver,
     noise: str | Mapping[str, str] = "fresh",
     jumps: Jumps = Jumps(),  # noqa: B008 - frozen
+    guess: bool = False,
     context: Context | None = None,
     given: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
@@ -279,6 +281,9 @@ def inpaint(
             aligned with them, for models trained on aligned noise; ``clean``, not corrupted at all:
             exact without jumps for absorbing kernels, which see clean classes at every time.
         jumps: resampling.
+        guess: the free values in ``known.state`` are roughly what may come: noise that is kept is
+            aligned with the free points too. Aligned paths are short: a free point ends near the
+            noise it starts from, so that a guess on the right side of the known part helps.
         context: conditions handed to the denoiser.
         given: fields that are known altogether: they are clamped and the denoiser sees time 0.
         progress: called with (step, steps) after every evaluation.
@@ -307,7 +312,7 @@ def inpaint(
         return {n: ones * (float(grids[n][k]) if n in free else 0.0) for n in processes}
 
     whole, path = clamped(denoiser, free, known), jumps.path(steps)
-    state, pins = _Pins(free, known, policy, {}, rng).start(at(0))
+    state, pins = _Pins(free, known, policy, {}, rng).start(at(0), guess)
     memory: Memory | None = None
     clean, made, calls = state, 0, sum(b > a for a, b in pairwise(path))
     for a, b in pairwise(path[:-1]):

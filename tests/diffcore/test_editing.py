@@ -281,6 +281,23 @@ def test_kept_noise_of_points_is_aligned_with_the_known_ones() -> None:
     assert products["kept"].mean() > 3 * products["fresh"].abs().mean()
 
 
+def test_kept_noise_of_points_is_aligned_with_a_guess_of_the_free_ones() -> None:
+    """The free points start on the side where the guess has them."""
+    processes, data, _ = molecules()
+    only = {"pos": processes["pos"]}
+    state = State({"pos": data["pos"]}, data.mask)
+    denoiser, seen = watched(Oracle(only, state))
+    known = Known(state, {"pos": fragment(data, [[0, 1]] * 6, torch.zeros(1)).where["pos"]})
+    likeness = []
+    for guess in (False, True):
+        seen.clear()
+        inpaint(denoiser, only, known, power_grid(3), random.generator(10), method=solver("ddim"),
+                noise="kept", guess=guess)  # fmt: skip
+        likeness.append((seen[0][0]["pos"] * data["pos"])[:, 2:].sum((1, 2)))
+    assert likeness[1].mean() > likeness[0].mean() + 1
+    assert (likeness[1] > 0).all()
+
+
 def test_inpainting_from_the_middle_varies_the_free_part() -> None:
     """From a small first time the free part stays near what it was."""
     processes, data, oracle = molecules()
