@@ -17,18 +17,26 @@ COLOURS = {
     "tree_sampling": "#2ca02c",
     "tree_search": "#d62728",
 }
+NAMES = {
+    "best_of_n": "best of N",
+    "feynman_kac": "Feynman-Kac",
+    "tree_sampling": "tree sampling (DTS)",
+    "tree_search": "tree search (DTS*)",
+}
 
 
 def panels(figure: Figure, found: Findings) -> None:
     """Guidance in pictures and numbers, search, inpainting, reading."""
     from pipelines.bench_steering import gallery
 
-    grid = figure.add_gridspec(2, 3)
-    axes = {name: figure.add_subplot(grid[k // 3, k % 3]) for k, name in enumerate("abcdef")}
+    parts: Any = figure.subfigures(1, 2, width_ratios=(1, 1.9))
+    left, right = parts
+    pictures = left.subplots(2, 1, height_ratios=(6, 4))
+    axes = dict(zip("aebfcd", [*pictures, *right.subplots(2, 2).flat], strict=True))
     figure.suptitle(f"Steering digits: one set of functions, network: {found.network}")
 
     a = axes["a"]
-    shown = [one for one in found.guided if one.scale in (0.0, 1.0, 3.0, 5.0)]
+    shown = found.guided
     for k, one in enumerate(shown):
         extent = (0, CLASSES, len(shown) - k - 1, len(shown) - k)
         a.imshow(gallery(one.digits, CLASSES, range(CLASSES)), cmap="Greys", extent=extent)
@@ -42,19 +50,19 @@ def panels(figure: Figure, found: Findings) -> None:
     b.axhline(found.floor, ls=":", color="#d62728")
     b.set(xlabel="guidance strength", title="what guidance gains and costs")
     b.set_ylabel("Frechet distance (dotted: held-out digits)", color="#d62728")
-    right = b.twinx()
-    right.plot(scales, [one.accuracy for one in found.guided], "s-", color="#1f77b4")
-    right.set_ylabel("read as asked", color="#1f77b4")
-    right.set_ylim(0, 1.05)
+    other = b.twinx()
+    other.plot(scales, [one.accuracy for one in found.guided], "s--", color="#1f77b4", alpha=0.8)
+    other.set_ylabel("read as asked", color="#1f77b4")
+    other.set_ylim(0, 1.05)
+    b.set_ylim(bottom=0)
 
     for name, reward in zip("cd", found.spreads, strict=False):
         _search(axes[name], found, reward)
 
-    e = axes["e"]
-    _filled(e, found)
-
+    _filled(axes["e"], found)
     f = axes["f"]
-    f.semilogx(list(found.read), list(found.read.values()), "o-", label="diffusion classifier")
+    f.plot(list(found.read), list(found.read.values()), "o-", label="diffusion classifier")
+    _ticks(f, list(found.read))
     f.axhline(found.judge, ls=":", color="k", label="perceptron trained to classify")
     f.set(xlabel="noisy copies a digit and class", ylabel="accuracy, held out", title="reading")
     f.legend(loc="lower right")
@@ -71,7 +79,7 @@ def _search(axis: Any, found: Findings, reward: str) -> None:
             fmt="o-",
             capsize=2,
             color=COLOURS[name],
-            label=name.replace("_", " "),
+            label=NAMES[name],
         )
     axis.axhspan(
         found.means[reward] - found.spreads[reward],
@@ -79,13 +87,16 @@ def _search(axis: Any, found: Findings, reward: str) -> None:
         color="#dddddd",
         label="unsteered, +-1 standard deviation",
     )
-    axis.set(
-        xlabel="network evaluations",
-        ylabel=f"best {reward}",
-        xscale="log",
-        title=f"search: {reward}",
-    )
+    axis.set(xlabel="network evaluations", ylabel=f"best {reward}", title=f"search: {reward}")
+    _ticks(axis, sorted({one.budget for one in rows}))
     axis.legend(fontsize=8)
+
+
+def _ticks(axis: Any, values: list[int]) -> None:
+    """A logarithmic axis with these numbers on it."""
+    axis.set_xscale("log")
+    axis.set_xticks(values, [str(v) for v in values])
+    axis.set_xticks([], minor=True)
 
 
 def _filled(axis: Any, found: Findings) -> None:
@@ -96,10 +107,12 @@ def _filled(axis: Any, found: Findings) -> None:
     rows = [found.held_out, *(one.digits for one in found.filled)]
     names = ["held out"]
     for one in found.filled:
-        names.append(f"{'told' if one.labelled else 'not told'}, jumps {one.repeats}")
+        names.append(f"{'told' if one.labelled else 'not told'},\njumps {one.repeats}")
+    labels = found.held_out["label"][:, 0].tolist()
+    first = [labels.index(float(k)) for k in range(CLASSES)]
     for k, digits in enumerate(rows):
         extent = (0, CLASSES, len(rows) - k - 1, len(rows) - k)
-        axis.imshow(gallery(digits, CLASSES, range(CLASSES)), cmap="Greys", extent=extent)
+        axis.imshow(gallery(digits, CLASSES, first), cmap="Greys", extent=extent)
     axis.set(xlim=(0, CLASSES), ylim=(0, len(rows)), title="upper half kept, lower half drawn")
     axis.set_yticks([len(rows) - k - 0.5 for k in range(len(rows))], names, fontsize=8)
     axis.set_xticks([])

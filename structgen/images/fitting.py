@@ -19,8 +19,8 @@ from diffcore.objective import Objective
 from diffcore.state import State
 from structgen.images.digits import NETWORKS, DigitDenoiser, batches, load, processes
 
-STEPS = {"perceptron": 6000, "unet": 3000}
-"""Training steps of each network: three to five minutes of one CPU core."""
+STEPS = {"perceptron": 6000, "unet": 1500}
+"""Training steps of each network: two to four minutes of one CPU core."""
 
 RATES = {"perceptron": 2e-3, "unet": 2e-3}
 BATCH = 128

@@ -34,7 +34,7 @@ REWARDS: Mapping[str, Callable[[State], Tensor]] = {"ink": ink, "symmetry": symm
 HYPOTHESES = [{"label": torch.tensor([[float(k)]])} for k in range(CLASSES)]
 
 LAST_TIME = 0.03
-"""Here the noise of the pixels is 0.06, half a level of grey."""
+"""Of reading: here the noise of the pixels is 0.06, half a level of grey."""
 
 Tick = Callable[[], object]
 
@@ -246,7 +246,10 @@ def fill(
 def read(denoiser: Denoiser, digits: State, draws: int, seed: int) -> float:
     """Accuracy of the diffusion classifier with so many noisy copies a digit and class."""
     rng = random.generator(seed)
-    posterior = classify(denoiser, processes(), digits, HYPOTHESES, rng, draws=draws, batch=512)
+    grid = log_snr_grid(processes(), smallest=LAST_TIME)
+    posterior = classify(
+        denoiser, processes(), digits, HYPOTHESES, rng, draws=draws, grid=grid, batch=512
+    )
     return float((posterior.argmax(1) == digits["label"][:, 0]).double().mean())
 
 
