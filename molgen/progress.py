@@ -28,6 +28,7 @@ def molecule_bar(total: int, *, initial: int = 0, show: bool | None = None) -> A
         file=sys.stdout if notebook else None,
         disable=not (visible if show is None else show),
         delay=0.5,
+        mininterval=0.25,
     )
 
 
