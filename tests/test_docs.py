@@ -39,6 +39,31 @@ def test_the_examples_of_diffcore_run_and_do_what_the_page_says(repository: Path
     assert set(names["parts"]) == {"point", "label"}
 
 
+def test_the_tools_of_steering_do_what_the_page_says(repository: Path) -> None:
+    text = (repository / "docs/steering.md").read_text("utf-8")
+    tools = next(part for part in text.split("\n## ") if part.startswith("The tools"))
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", tools, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "docs/steering.md", "exec"), names)  # our own page, in order
+
+    def share(name: str, centre: int) -> float:
+        nearest = torch.cdist(names[name]["point"], names["centres"]).argmin(1)
+        return float((nearest == centre).double().mean())
+
+    assert share("strong", 0) == share("mixed", 0) == share("again", 0) == share("moved", 1) == 1
+    assert share("neither", 0) < 0.1 and share("between", 2) < 0.1
+    assert share("pulled", 0) > 0.45 and (names["pulled"]["class"] == 2).double().mean() < 0.25
+    # forbidden, but for points that the denoiser knows by heart with no other class
+    assert (names["without"]["class"] == 0).double().mean() < 0.1
+    assert share("measured", 0) > 0.7 and share("varied", 0) > 0.2
+    assert torch.equal(names["filled"]["point"][:, 0], names["rows"]["point"][:, 0])
+    for field in ("point", "class"):
+        assert torch.equal(names["again"][field], names["zeros"][field])
+    torch.testing.assert_close(names["back"]["point"], names["zeros"]["point"], rtol=0, atol=0.05)
+    assert names["found"].rewards[0] > 2.2 and names["found"].evaluations <= 2000
+    assert (names["nats"] > names["less"] + 5).all()
+
+
 def test_every_solver_is_on_the_page(repository: Path) -> None:
     page = (repository / "docs/diffcore.md").read_text("utf-8")
     assert [name for name in SOLVERS if f"| `{name}` |" not in page] == []
