@@ -123,7 +123,7 @@ def test_guided_samples_of_gaussians_of_one_width(schedule: Schedule, dtype) -> 
 )
 def test_guided_samples_of_one_token(kernel) -> None:
     """q(x_t | x_0) cancels in the powers: one token is guided exactly, p(k|c)^s p(k)^(1-s) / Z."""
-    rows, scale = 4_000, 2.0
+    rows, scale = 2_000, 2.0
     processes = {"tok": Categorical(FlowTime(), Nodes(), kernel)}
     data = State({"tok": torch.arange(4).unsqueeze(1)}, ones(4))
     told = torch.tensor([0.1, 0.2, 0.3, 0.4]).double()
@@ -137,7 +137,7 @@ def test_guided_samples_of_one_token(kernel) -> None:
     # the last step takes the most likely class, so that a fine grid is needed near 0
     expected = told**scale * untold ** (1 - scale)
     shares = tok.flatten().bincount(minlength=4).double() / rows
-    assert (shares - expected / expected.sum()).abs().max() < 0.03
+    assert (shares - expected / expected.sum()).abs().max() < 0.04
 
 
 def test_outside_the_interval_the_conditional_is_alone() -> None:

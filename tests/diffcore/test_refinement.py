@@ -67,7 +67,7 @@ def test_enumeration_is_bayes_rule(nodes: int) -> None:
     "kernel", [uniform_kernel(3), absorbing_kernel(4)], ids=["uniform", "mask"]
 )
 def test_samples_follow_bayes_rule(kernel) -> None:
-    rows = 4_000
+    rows = 2_000
     processes, data, log_p = tokens(2, kernel)
 
     def energy(state: State, times) -> torch.Tensor:
@@ -78,7 +78,7 @@ def test_samples_follow_bayes_rule(kernel) -> None:
     start = prior(processes, ones(rows, 2), rng)
     made = sample(guided, processes, start, power_grid(30), rng, method=solver("ancestral"))["tok"]
     shares = (3 * made[:, 0] + made[:, 1]).bincount(minlength=9).double() / rows
-    assert (shares - (log_p - energies(data)).softmax(0)).abs().max() < 0.03
+    assert (shares - (log_p - energies(data)).softmax(0)).abs().max() < 0.04
 
 
 def test_forbidden_classes_never_come_unless_all_are() -> None:
@@ -179,18 +179,18 @@ def test_a_quadratic_loss_gives_the_posterior(schedule: Schedule, dtype, noise: 
 
 
 def test_samples_of_the_posterior() -> None:
-    std, noise, rows = 0.8, 0.5, 2_000
+    std, noise, rows = 0.8, 0.5, 1_000
     schedule = FlowTime()
     processes = {"x": Gaussian(schedule, Grid((2,)))}
     guided = refined(
         gaussian(schedule, MEAN, std), processes,
-        lambda s, t: ((s["x"] - Y).square() / (2 * noise)).sum(1), steps=15, spread=std,
+        lambda s, t: ((s["x"] - Y).square() / (2 * noise)).sum(1), steps=8, spread=std,
     )  # fmt: skip
     k = std**2 / (std**2 + noise)
     rng = random.generator(2)
     with torch.inference_mode():
         start = prior(processes, ones(rows), rng)
-        x = sample(guided, processes, start, power_grid(40, 2.0), rng, method=solver("ancestral"))[
+        x = sample(guided, processes, start, power_grid(25, 2.0), rng, method=solver("ancestral"))[
             "x"
         ]
     width = std * math.sqrt(1 - k)
