@@ -39,8 +39,8 @@ class ConformerSampling:
         temperature: of the predicted torsion densities; lower is safer and less diverse.
         structures: share of RDKit structures to embed for every conformer asked for.
         least: structures embedded at least, where as many conformers or more are asked for.
-        pool: samples drawn in all, of which the conformers are chosen; at least four times as many
-            as asked for.
+        pool: samples drawn at most, of which the conformers are chosen: 64 for every rotatable
+            bond, but always four times as many as asked for.
         overlap: atoms may be this much too near each other, in Angstrom, summed over a molecule.
     """
 
@@ -48,7 +48,7 @@ class ConformerSampling:
     temperature: float = 1.0
     structures: float = 0.2
     least: int = 6
-    pool: int = 256
+    pool: int = 384
     overlap: float = 0.5
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ class ConformerGenerator:
         local = local[right]
         if not turning:
             return local
-        size = max(own.pool, 4 * n)
+        size = max(4 * n, min(own.pool, 64 * len(graph.quad)))
         rows = np.arange(size) % len(local)
         return self._turned(mol, graph, local, rows, seed)
 

@@ -14,8 +14,8 @@ from molgen.evaluate.rmsd import without_hydrogens
 
 Floats = NDArray[np.float64]
 MAX_SYMMETRIES = 12
-EMBED_SECONDS = 15
-"""Time limit of an embedding; impossible cages would take minutes."""
+EMBED_SECONDS = 60
+"""Time limit of an embedding by the clock; impossible cages would take many minutes."""
 
 
 def prepared(mol: Chem.Mol | str) -> Chem.Mol:

@@ -122,11 +122,15 @@ def etkdg_mmff(mol: Chem.Mol, n: int, seed: int) -> Chem.Mol:
     Raises:
         DataError: no conformer was made.
     """
+    from rdkit import Chem
     from rdkit.Chem import rdForceFieldHelpers
 
     out = etkdg(mol, n, seed)
-    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(out):
-        rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(out, numThreads=1)
+    work = Chem.Mol(out)  # MMFF94 has its own idea of aromaticity and leaves it in the molecule
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(work):
+        rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(work, numThreads=1)
+        for before, after in zip(out.GetConformers(), work.GetConformers(), strict=True):
+            before.SetPositions(after.GetPositions())
     return out
 
 
