@@ -43,11 +43,11 @@ LANES = 4
 tiles of rows alike, so that a molecule does not depend on its neighbours in a batch, to the last
 bit."""
 
-ATTEMPTS = 50
+ATTEMPTS = 1000
 """How often a molecule is drawn at most until it is what was asked for."""
 
-HOPELESS = 300
-"""Molecules of a block that were drawn in vain, all of them, before it is given up."""
+HOPELESS = (300, 0.01)
+"""A block is given up after so many draws, if so small a share of them was what was asked for."""
 
 
 @dataclass
@@ -336,7 +336,8 @@ class MoleculeGenerator:
             failed: Counter[str] = Counter()
             for attempt in range(ATTEMPTS):
                 left = [i for i in indices if i not in made]
-                if not left or (not made and failed.total() >= HOPELESS):
+                tried = len(made) + failed.total()
+                if not left or (tried >= HOPELESS[0] and len(made) < HOPELESS[1] * tried):
                     break
                 path = (attempt,) if attempt else ()
                 rngs = {i: random.generator(seed, *path, i) for i in left}

@@ -39,10 +39,9 @@ def _unmet_fragment(part: Fragment, arrays: Arrays) -> str:
     outward = orders[:m, m:]
     if not np.array_equal(outward.sum(1), part.open):
         return "open sites not filled"
-    heavy = arrays["atomic_number"][m:] > 1
-    grown = np.asarray((outward * heavy).sum(1) > 0)
-    if not grown[part.marked].all():
-        return "nothing but hydrogen at a marked site"
+    hydrogens = ((outward > 0) & (np.asarray(arrays["atomic_number"])[m:] == 1)).sum(1)
+    if not np.array_equal(hydrogens[part.hydrogens >= 0], part.hydrogens[part.hydrogens >= 0]):
+        return "hydrogen at a marked site, or something else in a hydrogen's place"
     if part.pieces > 1 and len(set(_components(orders)[:m].tolist())) > 1:
         return "pieces not joined"
     return ""

@@ -118,7 +118,9 @@ class Plan:
             terms.append(_charge_term(torch.tensor(self.task.charges).float(), request.charge))
         known = self.known()
         if request.fragment is not None and known is not None:
-            terms += _fragment_terms(request.fragment, known)
+            elements = self.task.elements
+            hydrogen = elements.index(1) if 1 in elements else None
+            terms += _fragment_terms(request.fragment, known, hydrogen)
         return terms
 
     def known(self) -> Known | None:
@@ -230,7 +232,7 @@ def _charge_term(values: Tensor, charge: int) -> Term:
     return term
 
 
-def _fragment_terms(part: Fragment, known: Known) -> list[Term]:
+def _fragment_terms(part: Fragment, known: Known, hydrogen: int | None) -> list[Term]:
     """Minus the log-probability of what is kept, the open sites, and the distances."""
     m = len(part)
     first, second = torch.triu_indices(m, m, 1)
@@ -245,11 +247,18 @@ def _fragment_terms(part: Fragment, known: Known) -> list[Term]:
         e = surprise(clean["atom"][:, :m], atom) + surprise(clean["charge"][:, :m], charge)
         return e + surprise(clean["bond"][:, first, second], bond)
 
+    counted = torch.as_tensor(part.hydrogens >= 0)
+    wanted = torch.as_tensor(part.hydrogens)[counted]
+
     def sites(clean: State) -> Tensor:
         p = clean["bond"][:, :m, m:]
         orders = torch.arange(p.shape[-1], device=p.device, dtype=p.dtype)
-        ends = ((p @ orders) * _real(clean)[:, None, m:]).sum(-1)
-        return SITE_WEIGHT * ((ends - site.to(ends)) ** 2).sum(1)
+        ends = (p @ orders) * _real(clean)[:, None, m:]
+        miss = ((ends.sum(-1) - site.to(ends)) ** 2).sum(1)
+        if hydrogen is not None and counted.any():
+            bound = (ends * clean["atom"][:, None, m:, hydrogen]).sum(-1)[:, counted]
+            miss = miss + ((bound - wanted.to(bound)) ** 2).sum(1)
+        return SITE_WEIGHT * miss
 
     if "pos" not in known.where:
         return [graph, sites]

@@ -3,7 +3,7 @@
 Hydrogens say where a fragment can grow: they are taken off, and every bond that is lost so is an
 open site, to be filled by whatever the model puts there. Dummy atoms (``*``) say it instead: then
 hydrogens are part of the fragment, and only the dummies' places are open, for atoms other than
-hydrogen.
+hydrogen. Hydrogens that have no coordinates are made by the model, but their number is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Fragment:
         charge: formal charges in e, [M] ints.
         bond_order: kekulised orders 0 to 3, symmetric, [M, M]; pairs without a bond stay without.
         open: bond orders that go from each atom to atoms that are not kept, in sum, [M].
-        marked: true where such a bond must not lead to hydrogen, [M].
+        hydrogens: how many of these atoms are hydrogens, [M]; -1 where it does not matter.
         pos: coordinates in Angstrom, [M, 3]; NaN for atoms whose place is free.
         pieces: number of connected pieces.
         source: what it was read from, without free hydrogens; for pictures and messages.
@@ -41,7 +41,7 @@ class Fragment:
     charge: NDArray[np.int64]
     bond_order: NDArray[np.int64]
     open: NDArray[np.int64]
-    marked: NDArray[np.bool_]
+    hydrogens: NDArray[np.int64]
     pos: NDArray[np.float64]
     pieces: int
     source: Chem.Mol = field(repr=False)
@@ -161,19 +161,20 @@ def _fragment(mol: Chem.Mol, what: str) -> Fragment:
     except DataError as error:
         raise ConfigError(f"{what}: {error}") from None
     numbers, orders = arrays["atomic_number"], arrays["bond_order"]
-    off = numbers == 0 if dummies else _free_hydrogens(numbers, orders)
+    hydrogen = _free_hydrogens(numbers, orders)
+    off = (numbers == 0) | (hydrogen & ~np.isfinite(pos).all(-1)) if dummies else hydrogen
     kept = np.flatnonzero(~off)
     if not (numbers[kept] > 1).any():
         raise ConfigError(f"{what}: expected at least one atom other than hydrogen")
     radicals = np.array([atom.GetNumRadicalElectrons() for atom in whole.GetAtoms()])
-    to_off = orders[:, off].sum(1)
+    counted = (orders[:, off & hydrogen] > 0).sum(1) if dummies else np.full(len(numbers), -1)
     return Fragment(
         what=what,
         atomic_number=numbers[kept],
         charge=arrays["charge"][kept],
         bond_order=orders[np.ix_(kept, kept)],
-        open=(to_off + radicals)[kept],
-        marked=(to_off > 0)[kept] if dummies else np.zeros(len(kept), dtype=bool),
+        open=(orders[:, off].sum(1) + radicals)[kept],
+        hydrogens=counted[kept],
         pos=pos[kept],
         pieces=_pieces(orders[np.ix_(kept, kept)]),
         source=mol,
