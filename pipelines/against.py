@@ -275,7 +275,9 @@ def _cell(line: Line, metric: str) -> str:
 def _short(value: float) -> str:
     if value and abs(value) < 0.095:
         return f"{value:.2g}"
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    if abs(value) < 10 or 99.9 < value < 100:  # almost all is not all
+        return f"{value:.2f}"
+    return f"{value:.1f}"
 
 
 def _scorer(how: Comparison) -> str:

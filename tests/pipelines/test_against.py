@@ -106,6 +106,12 @@ def test_the_scorer_is_that_of_evaluate(folder: Path, tmp_path: Path) -> None:
     pd.testing.assert_series_equal(found["n"], alone["n"], check_names=False)
 
 
+def test_numbers_are_short_and_do_not_flatter() -> None:
+    values = (0.0, 0.00038, 0.5, 12.345, 99.95, 100.0, -3.0)
+    shown = ["0.00", "0.00038", "0.50", "12.3", "99.95", "100.0", "-3.00"]
+    assert [against._short(value) for value in values] == shown
+
+
 @pytest.fixture
 def how() -> against.Comparison:
     return against.Comparison()
