@@ -88,7 +88,8 @@ def test_unknown_elements_and_charges_are_named() -> None:
         task().encode(given)
     given = batch()
     given["charge"][1, 0] = 2
-    with pytest.raises(DataError, match=r"^unknown formal charge \+2: expected one of -1, \+0, \+1$"):
+    said = r"^unknown formal charge \+2: expected one of -1, \+0, \+1$"
+    with pytest.raises(DataError, match=said):
         task().encode(given)
 
 
