@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from diffcore.samplers import SOLVERS
+from diffcore.searches import SEARCHES
 from molgen.weights.files import shipped
 from pipelines.cli import main
 
@@ -41,9 +42,12 @@ def test_the_examples_of_diffcore_run_and_do_what_the_page_says(repository: Path
 
 def test_the_tools_of_steering_do_what_the_page_says(repository: Path) -> None:
     text = (repository / "docs/steering.md").read_text("utf-8")
-    tools = next(part for part in text.split("\n## ") if part.startswith("The tools"))
+    shared = [
+        part for part in text.split("\n## ") if part.startswith(("The tools", "Search", "Reading"))
+    ]
     names: dict[str, Any] = {}
-    for block in re.findall(r"^```python\n(.*?)^```$", tools, re.DOTALL | re.MULTILINE):
+    blocks = re.findall(r"^```python\n(.*?)^```$", "\n".join(shared), re.DOTALL | re.MULTILINE)
+    for block in blocks:
         exec(compile(block, "docs/steering.md", "exec"), names)  # our own page, in order
 
     def share(name: str, centre: int) -> float:
@@ -62,6 +66,9 @@ def test_the_tools_of_steering_do_what_the_page_says(repository: Path) -> None:
     torch.testing.assert_close(names["back"]["point"], names["zeros"]["point"], rtol=0, atol=0.05)
     assert names["found"].rewards[0] > 2.2 and names["found"].evaluations <= 2000
     assert (names["nats"] > names["less"] + 5).all()
+    own = names["near"][:50].unsqueeze(1)  # p(class | point) is 0.8 for the class of its centre
+    assert 0.6 < float(names["posterior"].gather(1, own).mean()) < 0.95
+    assert [name for name in SEARCHES if f"| `{name}` |" not in text] == []
 
 
 def test_every_solver_is_on_the_page(repository: Path) -> None:
