@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import pandas as pd
-from rdkit import Chem
+from rdkit import Chem, RDLogger, rdBase
 
 from diffcore.errors import ConfigError
 from molgen.evaluate.metric import Counted
@@ -45,7 +45,8 @@ def checked(prepared: Prepared) -> Checks:
     Raises:
         ConfigError: PoseBusters is not installed.
     """
-    buster = _buster()
+    with _quiet():
+        buster = _buster()
     if prepared.positions is None:
         return Checks(failed=("no 3D conformer",))
     mol = prepared.mol if prepared.sanitised is None else prepared.sanitised
@@ -81,14 +82,30 @@ def _buster() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """PoseBusters logs what its report says anyway."""
-    logger = logging.getLogger("posebusters")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """No log of what the report says anyway.
+
+    PoseBusters sends RDKit's log through Python's, and switches it on when it is imported and
+    after it has checked the sanitisation: the rest of the row would be heard too, so the switches
+    are set back as they were.
+    """
+    loggers = [logging.getLogger(name) for name in ("posebusters", "rdkit")]
+    levels = [logger.level for logger in loggers]
+    heard = _heard()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for name in _heard() - heard:
+            RDLogger.DisableLog(name)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _heard() -> set[str]:
+    """Names of RDKit's logs that are switched on."""
+    states = (line.rsplit(":", 1) for line in rdBase.LogStatus().splitlines())
+    return {name for name, state in states if state == "enabled"}
 
 
 def pb_valid(prepared: Prepared) -> bool:

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from rdkit import Chem
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdForceFieldHelpers
 
 import molgen.evaluate
@@ -202,6 +202,20 @@ def test_missing_molecules_stay_in_the_denominator() -> None:
     assert math.isnan(poses.share(pd.DataFrame({"pb_valid": [None, None]}), "pb_valid")[0])
     table = pd.DataFrame({"pb_unchecked": ["", None, "internal_energy"]})
     assert poses.without_energy(table) == (0.5, 2)
+
+
+def test_posebusters_leaves_the_log_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    """A molecule that RDKit refuses is a row of the table, not a line on the terminal."""
+    pytest.importorskip("posebusters")
+    oxonium = Chem.RWMol(embedded("COC"))
+    oxonium.AddBond(oxonium.AddAtom(Chem.Atom(1)), 1, Chem.BondType.SINGLE)
+    conformer = oxonium.GetConformer()
+    conformer.SetAtomPosition(oxonium.GetNumAtoms() - 1, (0.0, 0.0, 3.0))
+    before = rdBase.LogStatus()
+    table = molgen.evaluate([bare(oxonium)] * 2, include="posebusters", progress=False).table
+    assert table["pb_failed"].str.contains("sanitization").all()
+    assert rdBase.LogStatus() == before
+    assert "valence" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.slow
