@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import pandas as pd
-from rdkit import Chem, RDLogger, rdBase
+from rdkit import Chem, rdBase
 
 from diffcore.errors import ConfigError
 from molgen.evaluate.metric import Counted
@@ -97,7 +97,7 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         for name in _heard() - heard:
-            RDLogger.DisableLog(name)
+            rdBase.DisableLog(name)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
