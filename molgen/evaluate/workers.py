@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -94,23 +95,60 @@ def map_supervised(
     Raises:
         DesignloomError: Workers die or hang before they have loaded what they need.
     """
-    crew = _Crew(task, workers, time_limit, lease, weight, warm_up)
-    source = enumerate(items)
+    pool = SupervisedPool(task, workers, time_limit, lease, weight, warm_up)
     done: dict[int, Any] = {}
     position = 0
     try:
-        while True:
-            crew.take(source, position + AHEAD)
-            if crew.idle:
-                return
-            crew.hire()
-            crew.give()
-            done.update(crew.listen())
+        for index, result in pool.run(items, ahead=lambda: position + AHEAD):
+            done[index] = result
             while position in done:
                 yield done.pop(position)
                 position += 1
     finally:
-        crew.dismiss()
+        pool.close()
+
+
+class SupervisedPool:
+    """Workers that stay from one `run` to the next; see `map_supervised` for the arguments."""
+
+    def __init__(
+        self,
+        task: Task,
+        workers: int,
+        time_limit: float,
+        lease: int = 8,
+        weight: Callable[[Any], int] = lambda _: 1,
+        warm_up: Callable[[], object] | None = None,
+    ) -> None:
+        """See the class."""
+        self._crew = _Crew(task, workers, time_limit, lease, weight, warm_up)
+
+    def run(
+        self, items: Iterable[Any], ahead: Callable[[], int] | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """Yields (index, result or `Lost`) of each item, as they are finished; all of them.
+
+        Args:
+            items: Picklable items, read as they are needed.
+            ahead: Gives the index before which items may be taken; all of them if left out.
+
+        Raises:
+            DesignloomError: Workers die or hang before they have loaded what they need.
+        """
+        crew = self._crew
+        crew.taken = 0
+        source = enumerate(items)
+        while True:
+            crew.take(source, sys.maxsize if ahead is None else ahead())
+            if crew.idle:
+                return
+            crew.hire()
+            crew.give()
+            yield from crew.listen().items()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._crew.dismiss()
 
 
 class _Crew:
@@ -225,10 +263,11 @@ class _Crew:
         self.waiting.extendleft(reversed(worker.lease))
 
     def dismiss(self) -> None:
-        """Ends all workers."""
+        """Ends all workers and forgets what they had to do."""
         for worker in self.workers:
             _end(worker)
         self.workers.clear()
+        self.waiting.clear()
 
 
 def _start(task: Task, time_limit: float, warm_up: Callable[[], object] | None) -> _Worker:
