@@ -1,6 +1,6 @@
 """The reverse process as a chain of particles that a search can stop, copy and branch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 from diffcore import random
 from diffcore.denoisers import PREVIOUS, Context, Counted, Denoiser
 from diffcore.errors import ConfigError
+from diffcore.noising import noised
 from diffcore.processes import Process
 from diffcore.random import Rng
 from diffcore.samplers import Memory, Rule, Solver, ddim, dpmpp_2m, flow_euler, step, time_grids
@@ -125,6 +126,8 @@ class Chain:
             ``denoiser`` is one evaluation a row.
         price: network evaluations of one row in one call of ``denoiser``, at most: 2 under
             classifier-free guidance. Budgets are planned with it.
+        align: points were trained on noise aligned with them (ADR 7): see `noised`.
+        begin: what is done to the first states, ``(state, rng) -> state``; nothing by default.
     """
 
     denoiser: Denoiser
@@ -136,6 +139,8 @@ class Chain:
     context: Context = field(default_factory=dict)
     network: Counted | None = None
     price: float = 1.0
+    align: bool = False
+    begin: Callable[[State, Rng], State] | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked before anything is sampled."""
@@ -190,8 +195,14 @@ class Chain:
         index = (u * total).long().clamp_max(total - 1).to(self.templates.mask.device)
         state = self.templates.take(index)
         noise = {n: p.prior(state.mask, rng) for n, p in self.free.items()}
-        context = take_context(self.context, index, total)
-        return Particles(state.replace(**noise), None, context, 0)
+        context, state = take_context(self.context, index, total), state.replace(**noise)
+        return Particles(self.begin(state, rng) if self.begin else state, None, context, 0)
+
+    def back(self, at: Particles, level: int, rng: Rng) -> Particles:
+        """Finished particles, whose states are clean, noised to where they were at ``level``."""
+        times = self.times(level, at.state)
+        state = noised(self.free, at.state, times, rng, align=self.align)
+        return Particles(state, None, at.context, level)
 
     def predict(self, at: Particles) -> State:
         """One evaluation: the clean state that the denoiser sees from here."""

@@ -39,7 +39,7 @@ def align_noise(noise: Tensor, target: Tensor, mask: Tensor, rounds: int = 1) ->
 
     counts = mask.sum(1).tolist()
     for _ in range(rounds):
-        cost = -torch.einsum("bik,bjk->bij", target, noise).cpu().numpy()
+        cost = -torch.einsum("bik,bjk->bij", target, noise).detach().cpu().numpy()
         order = torch.arange(noise.shape[1]).repeat(noise.shape[0], 1)
         for row, n in enumerate(counts):
             order[row, :n] = torch.from_numpy(linear_sum_assignment(cost[row, :n, :n])[1])

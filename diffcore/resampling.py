@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,7 +11,16 @@ from torch import Tensor
 from diffcore import random
 from diffcore.chain import Chain
 from diffcore.errors import ConfigError
-from diffcore.search import Ledger, Reward, Search, at_least_one, draw_seed, need_randomness
+from diffcore.search import (
+    Ledger,
+    Reward,
+    Search,
+    at_least_one,
+    check_window,
+    draw_seed,
+    need_randomness,
+    usual_tilt,
+)
 
 Potential = Literal["difference", "max", "sum"]
 
@@ -24,11 +33,12 @@ def feynman_kac(
     rng: torch.Generator,
     *,
     budget: float,
-    tilt: float = 1.0,
+    tilt: float | None = None,
     particles: int | None = None,
     potential: Potential = "difference",
     threshold: float = 0.5,
     every: int = 1,
+    window: tuple[float, float] = (0.0, 1.0),
 ) -> Search:
     """Feynman-Kac resampling of particles towards p(x) exp(tilt r(x)) (Singhal et al. 2025).
 
@@ -39,15 +49,19 @@ def feynman_kac(
 
     Args:
         chain: what is searched over; its method must have some randomness.
-        reward: see `Reward`. A prediction without a reward counts like the one before it.
+        reward: see `Reward`. A prediction without a reward counts like the one before it, or like
+            the mean of the others if there was none.
         rng: seeds particles and resampling.
         budget: network evaluations; rounds of ``particles`` are made as long as it suffices.
-        tilt: lambda, in units of 1 / reward: 0 changes nothing, large values climb.
+        tilt: lambda, in units of 1 / reward: 0 changes nothing, large values climb. By default
+            4 / s, where s is the standard deviation of the first predictions that have rewards.
         particles: of a round; by default the whole budget is one round.
         potential: reward of the prediction against the step before (``difference``), best on the
             way so far (``max``) or their sum (``sum``).
         threshold: resample when the effective sample size falls below this share of the particles.
         every: steps between two looks at the reward; the last one is always taken.
+        window: shares of the steps that are left, least and most, while it looks at the reward:
+            before, predictions say little; after, copies come to the same end.
 
     Raises:
         ConfigError: an option is outside what is allowed.
@@ -55,14 +69,15 @@ def feynman_kac(
     at_least_one(every=every, particles=1 if particles is None else particles)
     if potential not in POTENTIALS:
         raise ConfigError(f"unknown potential {potential!r}; known: {', '.join(POTENTIALS)}")
-    if not 0 <= threshold <= 1 or not math.isfinite(tilt):
+    if not 0 <= threshold <= 1 or not math.isfinite(tilt or 0.0):
         raise ConfigError(
             f"expected a threshold from 0 to 1 and a finite tilt, got {threshold} and {tilt}"
         )
+    check_window(window)
     need_randomness(chain)
     ledger = Ledger(chain, reward, budget)
     rows = min(particles or 2**31, ledger.affords(chain.cost(0)))
-    plan = _Plan(draw_seed(rng), rows, tilt, potential, threshold, every)
+    plan = _Plan(draw_seed(rng), rows, tilt, potential, threshold, every, window)
     return Search(_rounds(ledger, plan), ledger)
 
 
@@ -70,10 +85,16 @@ def feynman_kac(
 class _Plan:
     seed: int
     rows: int
-    tilt: float
+    tilt: float | None
     potential: Potential
     threshold: float
     every: int
+    window: tuple[float, float]
+
+    def looks(self, level: int, steps: int) -> bool:
+        """Whether the reward of the predictions is taken at a level."""
+        low, high = self.window
+        return level % self.every == 0 and low <= (steps - level) / steps <= high
 
 
 def _rounds(ledger: Ledger, plan: _Plan) -> Iterator[tuple[int, float]]:
@@ -90,13 +111,14 @@ def _rounds(ledger: Ledger, plan: _Plan) -> Iterator[tuple[int, float]]:
     while ledger.affords(ledger.chain.cost(0)) >= plan.rows:
         clouds.append(cloud := _Cloud(ledger, plan, len(clouds)))
         while cloud.at.level < last:
-            if cloud.at.level % plan.every == 0:
+            if plan.looks(cloud.at.level, last + 1):
                 cloud.weigh()
                 cloud.resample()
             cloud.move()
             if cloud.at.level < last:
                 yield ledger.now
         cloud.end()
+        plan = replace(plan, tilt=cloud.tilt)
         yield ledger.now
 
 
@@ -110,6 +132,8 @@ class _Cloud:
         self.rng = random.generator(plan.seed, number, n)
         self.at = ledger.start(n, self.rngs)
         self.clean = ledger.predict(self.at)
+        self.tilt, self.base = plan.tilt, math.nan
+        """What a reward is worth, and the mean of the first predictions' rewards."""
         self.log_weights = torch.zeros(n, dtype=torch.float64)
         self.spent = torch.zeros(n, dtype=torch.float64)
         """Log-potentials of a particle's whole past."""
@@ -124,6 +148,13 @@ class _Cloud:
         decoded = self.ledger.chain.decode(self.at, self.clean)
         promise = self.ledger.score(decoded)
         self.ledger.pending = (decoded, promise)
+        if self.tilt is None:
+            self.tilt = usual_tilt(promise)
+        if math.isnan(self.base):
+            self.base = float(promise.nanmean())
+        if self.tilt is None or math.isnan(self.base):
+            return
+        promise = promise - self.base
         before = self.seen.nan_to_num(0.0)
         now = torch.where(promise.isnan(), self.seen, promise)
         if self.plan.potential == "max":
@@ -132,8 +163,8 @@ class _Cloud:
             now = before + promise.nan_to_num(0.0)
         self.seen = now
         gain = now.nan_to_num(0.0) - (before if self.plan.potential == "difference" else 0.0)
-        self.log_weights = self.log_weights + self.plan.tilt * gain
-        self.spent = self.spent + self.plan.tilt * gain
+        self.log_weights = self.log_weights + self.tilt * gain
+        self.spent = self.spent + self.tilt * gain
 
     def resample(self) -> None:
         """Copy particles in proportion to their weights, if few of them carry most of it."""
@@ -159,7 +190,11 @@ class _Cloud:
     def end(self) -> None:
         """Score the finished samples and weigh those that are kept."""
         rewards = self.ledger.finish(self.at, self.clean)
-        gain = self.plan.tilt * rewards - self.spent
+        if self.tilt is None:
+            self.tilt = usual_tilt(rewards) or 0.0
+        base = 0.0 if math.isnan(self.base) else self.base
+        gain = self.tilt * (rewards - base) - self.spent
+        self.log_normaliser += self.tilt * base
         self.log_weights = self.log_weights + gain.nan_to_num(-torch.inf)
         self.kept = (self.log_weights + self.log_normaliser)[rewards.isfinite()]
         self._settle()

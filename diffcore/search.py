@@ -149,6 +149,11 @@ class Ledger:
         """One step down."""
         return self.chain.advance(at, clean, rng)
 
+    @torch.no_grad()
+    def back(self, at: Particles, level: int, rng: Rng) -> Particles:
+        """Finished particles noised to a level."""
+        return self.chain.back(at, level, rng)
+
     def score(self, state: State) -> Tensor:
         """Rewards [B] in float64 on the CPU, NaN where there is none.
 
@@ -260,6 +265,13 @@ def _independent(ledger: Ledger, seed: int, batch: int) -> Iterator[tuple[int, f
         yield ledger.now
 
 
+def usual_tilt(rewards: Tensor) -> float | None:
+    """4 / s for the standard deviation s of rewards [B]; None while it cannot be told."""
+    known = rewards[rewards.isfinite()]
+    spread = float(known.std()) if len(known) > 1 else 0.0
+    return 4 / spread if spread > 0 else None
+
+
 def need_randomness(chain: Chain) -> None:
     """Refuse a chain whose branches would all be the same.
 
@@ -269,6 +281,19 @@ def need_randomness(chain: Chain) -> None:
     if not chain.branches:
         raise ConfigError(
             "a search that branches needs a sampler with randomness, such as 'ancestral'"
+        )
+
+
+def check_window(window: tuple[float, float]) -> None:
+    """Refuse shares of steps, least and most, that are none.
+
+    Raises:
+        ConfigError: they do not lie between 0 and 1, or the wrong way round.
+    """
+    low, high = window
+    if not 0 <= low <= high <= 1 or not high > 0:
+        raise ConfigError(
+            f"window: expected shares of the steps, least and most, from 0 to 1, got {window}"
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from diffcore.errors import ConfigError
+from diffcore.evolution import evolution
 from diffcore.resampling import feynman_kac
 from diffcore.search import Search, best_of_n
 from diffcore.tree import tree_sampling, tree_search
@@ -12,6 +13,7 @@ SEARCHES: Mapping[str, Callable[..., Search]] = {
     "feynman_kac": feynman_kac,
     "tree_sampling": tree_sampling,
     "tree_search": tree_search,
+    "evolution": evolution,
 }
 """Functions ``(chain, reward, rng, *, budget, ...) -> Search``."""
 

@@ -7,18 +7,24 @@ V(x_t) = 1 / tilt log E[exp(tilt r(x_0)) | x_t], estimated by the log-mean-exp o
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from typing import TypeVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from diffcore import random
-from diffcore.chain import Chain, Particles, join, join_states
+from diffcore.chain import Chain
 from diffcore.errors import ConfigError
-from diffcore.search import Ledger, Reward, Search, draw_seed, need_randomness
-from diffcore.state import State
+from diffcore.nodes import Node, gather_clean, gather_particles
+from diffcore.search import (
+    Ledger,
+    Reward,
+    Search,
+    check_window,
+    draw_seed,
+    need_randomness,
+    usual_tilt,
+)
 
 
 @dataclass(frozen=True)
@@ -44,36 +50,6 @@ class Widening:
         return children < max(1.0, self.factor * math.pow(visits, self.exponent))
 
 
-@dataclass(eq=False)
-class Node:
-    """A particle in the tree. ``batch`` and ``clean`` are shared with others; ``row`` is its own.
-
-    Attributes:
-        level: steps made so far; -1 for the root above all draws from the prior.
-        parent: the node that it was drawn from.
-        children: draws of the next step.
-        visits: rollouts that went through, those under way included.
-        awaited: children that are about to be drawn.
-        value: soft value, or None while its first rollout is under way.
-    """
-
-    level: int
-    parent: "Node | None" = None
-    batch: Particles | None = None
-    row: int = 0
-    clean: State | None = None
-    clean_row: int = 0
-    children: list["Node"] = field(default_factory=list)
-    visits: int = 0
-    awaited: int = 0
-    value: float | None = None
-
-    @property
-    def ready(self) -> list["Node"]:
-        """Children that have a value."""
-        return [child for child in self.children if child.value is not None]
-
-
 Choose = Callable[[Node, Sequence[Node], float], Node]
 """``choose(node, children, floor)``: the child to go on with; ``floor`` bounds values below."""
 
@@ -84,8 +60,9 @@ def tree_sampling(
     rng: torch.Generator,
     *,
     budget: float,
-    tilt: float = 1.0,
+    tilt: float | None = None,
     widening: Widening | None = None,
+    window: tuple[float, float] = (0.0, 1.0),
     batch: int = 8,
 ) -> Search:
     """Diffusion tree sampling (DTS): finished samples approach p(x) exp(tilt r(x)).
@@ -97,8 +74,11 @@ def tree_sampling(
         reward: see `Reward`; taken of finished samples only.
         rng: seeds draws and choices.
         budget: network evaluations. A rollout from a node costs the steps below it.
-        tilt: lambda, in units of 1 / reward.
+        tilt: lambda, in units of 1 / reward; 4 / s by default, where s is the standard deviation
+            of the first rewards.
         widening: how many children a node may have.
+        window: shares of the steps that are left, least and most, where a node may have more than
+            one child; the root always may.
         batch: rollouts made side by side: larger is faster and learns a little less from each.
 
     Raises:
@@ -106,7 +86,7 @@ def tree_sampling(
     """
 
     def boltzmann(node: Node, children: Sequence[Node], floor: float) -> Node:
-        values = [tilt * _value(child, floor) for child in children]
+        values = [tree.slope * _value(child, floor) for child in children]
         total = _log_sum_exp(values)
         u = float(torch.rand((), generator=choices, dtype=torch.float64))
         for child, value in zip(children, values, strict=True):
@@ -116,7 +96,8 @@ def tree_sampling(
         return children[-1]
 
     choices = random.generator(draw_seed(rng))
-    tree = _Tree(Ledger(chain, reward, budget), draw_seed(rng), tilt, widening or Widening(), batch)
+    shape = _Shape(tilt, widening or Widening(), window, batch)
+    tree = _Tree(Ledger(chain, reward, budget), draw_seed(rng), shape)
     return Search(_grow(tree, boltzmann), tree.ledger)
 
 
@@ -126,8 +107,9 @@ def tree_search(
     rng: torch.Generator,
     *,
     budget: float,
-    tilt: float = 1.0,
+    tilt: float | None = None,
     widening: Widening | None = None,
+    window: tuple[float, float] = (0.0, 1.0),
     exploration: float = 1.0,
     batch: int = 8,
 ) -> Search:
@@ -141,8 +123,11 @@ def tree_search(
         reward: see `Reward`; taken of finished samples only.
         rng: seeds draws.
         budget: network evaluations. A rollout from a node costs the steps below it.
-        tilt: lambda of the soft values, in units of 1 / reward: large values follow the best child.
+        tilt: lambda of the soft values, in units of 1 / reward: large values follow the best
+            child; 4 / s by default, where s is the standard deviation of the first rewards.
         widening: how many children a node may have.
+        window: shares of the steps that are left, least and most, where a node may have more than
+            one child; the root always may.
         exploration: weight of what has been visited little.
         batch: rollouts made side by side.
 
@@ -151,7 +136,8 @@ def tree_search(
     """
     if not exploration >= 0:
         raise ConfigError(f"exploration: expected 0 or more, got {exploration}")
-    tree = _Tree(Ledger(chain, reward, budget), draw_seed(rng), tilt, widening or Widening(), batch)
+    shape = _Shape(tilt, widening or Widening(), window, batch)
+    tree = _Tree(Ledger(chain, reward, budget), draw_seed(rng), shape)
 
     def uct(node: Node, children: Sequence[Node], floor: float) -> Node:
         bonus = exploration * tree.spread
@@ -170,19 +156,31 @@ def _value(node: Node, floor: float) -> float:
     return floor if node.value is None else max(node.value, floor)
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """How a tree grows: see `tree_sampling`."""
+
+    tilt: float | None
+    widening: Widening
+    window: tuple[float, float]
+    batch: int
+
+    def __post_init__(self) -> None:
+        check_window(self.window)
+        if not (0 < (1.0 if self.tilt is None else self.tilt) < math.inf) or self.batch < 1:
+            raise ConfigError(
+                "expected a finite tilt above 0 and a batch of at least 1, "
+                f"got {self.tilt} and {self.batch}"
+            )
+
+
 class _Tree:
     """The nodes, and how rollouts are made and carried back."""
 
-    def __init__(
-        self, ledger: Ledger, seed: int, tilt: float, widening: Widening, batch: int
-    ) -> None:
-        if not (0 < tilt < math.inf) or batch < 1:
-            raise ConfigError(
-                f"expected a finite tilt above 0 and a batch of at least 1, got {tilt} and {batch}"
-            )
+    def __init__(self, ledger: Ledger, seed: int, shape: _Shape) -> None:
         need_randomness(ledger.chain)
-        self.ledger, self.seed, self.tilt, self.widening = ledger, seed, tilt, widening
-        self.batch, self.rollouts = batch, 0
+        self.ledger, self.seed, self.tilt, self.widening = ledger, seed, shape.tilt, shape.widening
+        self.window, self.batch, self.rollouts = shape.window, shape.batch, 0
         self.root = Node(-1)
         self.leaves: list[Node] = []
         """Finished samples that were kept, in the ledger's order."""
@@ -201,6 +199,17 @@ class _Tree:
         n = len(self.leaves)
         return math.sqrt(max(0.0, self.squares) / (n - 1)) if n > 1 else 1.0
 
+    @property
+    def slope(self) -> float:
+        """The tilt, or 1 while it cannot be told: no node but the root has two children then."""
+        return 1.0 if self.tilt is None else self.tilt
+
+    def branches(self, node: Node) -> bool:
+        """Whether a node may have a second child."""
+        low, high = self.window
+        steps = self.ledger.chain.steps
+        return node.level < 0 or low <= (steps - node.level) / steps <= high
+
     def cost(self, node: Node) -> float:
         """Network evaluations of one more child and its way to the end."""
         chain = self.ledger.chain
@@ -215,7 +224,8 @@ class _Tree:
             while node.level < self.last:
                 ready = node.ready
                 born = len(node.children) + node.awaited
-                if not ready or self.widening.allows(born, node.visits + 1):
+                wider = self.branches(node) and self.widening.allows(born, node.visits + 1)
+                if not ready or wider:
                     return node
                 node.visits += 1
                 node = choose(node, ready, floor)
@@ -269,6 +279,9 @@ class _Tree:
             node.value = -math.inf if dropped else reward
             if not dropped:
                 self._note(node, reward)
+        if self.tilt is None:
+            known = [node.value for node in self.leaves if node.value is not None]
+            self.tilt = usual_tilt(torch.tensor(known, dtype=torch.float64))
         for node in nodes:
             self._back_up(node)
 
@@ -283,8 +296,8 @@ class _Tree:
         """Soft Bellman backup from a node to the root."""
         above = node.parent
         while above is not None:
-            values = [self.tilt * c.value for c in above.children if c.value is not None]
-            above.value = (_log_sum_exp(values) - math.log(len(values))) / self.tilt
+            values = [self.slope * c.value for c in above.children if c.value is not None]
+            above.value = (_log_sum_exp(values) - math.log(len(values))) / self.slope
             above = above.parent
 
     def measure(self) -> tuple[Tensor, float]:
@@ -297,14 +310,14 @@ class _Tree:
         todo = [self.root]
         while todo:
             node = todo.pop()
-            values = {c: self.tilt * c.value for c in node.children if c.value is not None}
+            values = {c: self.slope * c.value for c in node.children if c.value is not None}
             total = _log_sum_exp(list(values.values()))
             for child, value in values.items():
                 if value > -math.inf:
                     reached[child] = reached[node] + value - total
                     todo.append(child)
         weights = torch.tensor([reached[leaf] for leaf in self.leaves], dtype=torch.float64)
-        return weights, self.tilt * (-math.inf if self.root.value is None else self.root.value)
+        return weights, self.slope * (-math.inf if self.root.value is None else self.root.value)
 
 
 def _log_sum_exp(values: Sequence[float]) -> float:
@@ -316,38 +329,6 @@ def _log_sum_exp(values: Sequence[float]) -> float:
 
 _PATIENCE = 1000
 """Descents that meet finished samples only, before a new draw from the prior is made."""
-
-
-def gather_particles(nodes: Sequence[Node]) -> Particles:
-    """The particles of nodes of one level as one batch, in order."""
-    parts = []
-    for batch, run in groupby(nodes, key=lambda node: id(node.batch)):
-        members = list(run)
-        found = members[0].batch
-        assert found is not None, batch
-        parts.append(_rows(found, found.state.rows, [node.row for node in members]))
-    return join(parts)
-
-
-def gather_clean(nodes: Sequence[Node]) -> State:
-    """The predictions of nodes of one level as one batch, in order."""
-    parts = []
-    for batch, run in groupby(nodes, key=lambda node: id(node.clean)):
-        members = list(run)
-        found = members[0].clean
-        assert found is not None, batch
-        parts.append(_rows(found, found.rows, [node.clean_row for node in members]))
-    return join_states(parts)
-
-
-Batch = TypeVar("Batch", Particles, State)
-
-
-def _rows(batch: Batch, size: int, rows: list[int]) -> Batch:
-    if rows == list(range(size)):
-        return batch
-    device = batch.mask.device if isinstance(batch, State) else batch.state.mask.device
-    return batch.take(torch.tensor(rows, device=device))
 
 
 def _grow(tree: _Tree, choose: Choose) -> Iterator[tuple[int, float]]:

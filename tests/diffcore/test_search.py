@@ -127,7 +127,7 @@ def test_tree_sampling_approaches_the_tilted_distribution() -> None:
                     run(
                         tree_sampling(
                             token_chain(4), token_reward, random.generator(seed), budget=budget,
-                            widening=Widening(2.0, 0.7), batch=16,
+                            widening=Widening(2.0, 0.7), batch=16, tilt=1.0,
                         )
                     )
                 )
@@ -345,7 +345,8 @@ def test_samples_without_a_reward_are_dropped_and_counted(name: str, fault: str)
             raise ZeroDivisionError("no such\nmolecule")
         return torch.where(tok == bad, torch.nan, token_reward(state))
 
-    found = run(SEARCHES[name](token_chain(), reward, random.generator(2), budget=1200))
+    tilt = {"tilt": 1.0} if name == "feynman_kac" else {}
+    found = run(SEARCHES[name](token_chain(), reward, random.generator(2), budget=1200, **tilt))
     assert found.dropped > 0
     assert not (found.states["tok"] == bad).any()
     assert found.rewards.isfinite().all() and found.complete
@@ -421,6 +422,11 @@ def test_branches_need_randomness(name: str) -> None:
         ("tree_sampling", {"tilt": 0.0}, "a finite tilt above 0"),
         ("tree_search", {"batch": 0}, "a batch of at least 1"),
         ("tree_search", {"exploration": -1.0}, "exploration: expected 0 or more"),
+        ("tree_search", {"window": (0.7, 0.5)}, "window: expected shares of the steps"),
+        ("feynman_kac", {"window": (0.5, 1.5)}, "window: expected shares of the steps"),
+        ("evolution", {"window": (0.0, 0.0)}, "window: expected shares of the steps"),
+        ("evolution", {"first": 1.5}, "first: expected a share from 0 to 1, got 1.5"),
+        ("evolution", {"elite": 0}, "elite: expected at least 1, got 0"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_sampled(name: str, options, message) -> None:
