@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffcore.checkpoint import load_card, load_weights
 from diffcore.errors import ConfigError, DataError, ModelFileError, OutputError
 from molgen import recipes
 from molgen.generate import MoleculeGenerator
 from molgen.models.eqgat import EqgatConfig
 from pipelines.cli import main
-from pipelines.train import rank_of, seconds, train_molecules
+from pipelines.train import begin_with, rank_of, seconds, train_molecules
 from tests.molgen.test_table import table_of
 
 TINY = EqgatConfig(layers=1, scalars=16, vectors=4, pairs=8, hidden=8, heads=4, residual=True)
@@ -124,3 +125,39 @@ def test_the_global_random_state_is_left_alone(data: str, tmp_path: Path) -> Non
         accelerator="cpu",
     )
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_training_starts_from_a_models_weights(data: str, tmp_path: Path) -> None:
+    again = {"recipe": "tiny", "data": data, "accelerator": "cpu", "max_time": "00:00:01"}
+    first = train_molecules(**again, out=str(tmp_path / "a"))  # type: ignore[arg-type]
+    given = load_weights(first, load_card(first))
+    network = MoleculeGenerator.from_pretrained(first).task.build()
+    assert any(
+        not torch.equal(v.float(), given[k].float()) for k, v in network.state_dict().items()
+    )
+    begin_with(network, str(first))
+    for name, value in network.state_dict().items():
+        assert torch.equal(value.float(), given[name].float())
+
+    # What only the network has stays: here a layer that the file knows nothing of.
+    wider = torch.nn.ModuleDict({"added": torch.nn.Linear(2, 2)})
+    wider.update(dict(network.named_children()))
+    before = wider.state_dict()["added.weight"].clone()
+    begin_with(wider, str(first))
+    assert torch.equal(wider.state_dict()["added.weight"], before)
+
+    path = train_molecules(**again, out=str(tmp_path / "b"), start_from=str(first))  # type: ignore[arg-type]
+    assert json.loads(path.with_suffix(".json").read_text())["recipe"]["start_from"] == str(first)
+
+
+def test_weights_of_another_size_are_refused_before_training(data: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError) as caught:
+        train_molecules(
+            recipe="tiny",
+            data=data,
+            accelerator="cpu",
+            out=str(tmp_path / "c"),
+            max_time="00:00:01",
+            start_from="qm9",
+        )
+    assert "\n" not in str(caught.value)
