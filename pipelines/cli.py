@@ -99,6 +99,20 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "compare conformers with known ones, beside ETKDG and MMFF94",
         {"-n": "number", "-o": "output"},
     ),
+    ("bench", "redocking"): Command(
+        "pipelines.bench_redocking:bench_redocking",
+        "dock the ligands of known complexes again and compare the poses",
+        {"-n": "number", "-o": "output"},
+    ),
+    ("design",): Command(
+        "pipelines.design.command:design",
+        "run a design campaign from a YAML file, or go on with it",
+    ),
+    ("show", "campaign"): Command(
+        "pipelines.design.show:show_campaign",
+        "list a store of campaigns, plot progress, export candidates and scores",
+        {"-o": "output"},
+    ),
     ("data", "components"): Command(
         "molgen.datasets.components:convert",
         "convert the wwPDB component dictionary into one compact file",
