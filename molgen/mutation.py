@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -71,7 +72,7 @@ def placed(graph: Chem.Mol, seed: int) -> Chem.Mol | None:
     from molgen.relax import relax_mmff
 
     mol = Chem.AddHs(graph)
-    options = rdDistGeom.ETKDGv3()
+    options: Any = rdDistGeom.ETKDGv3()
     options.randomSeed = seed
     options.maxIterations = 20
     with rdBase.BlockLogs():
@@ -192,7 +193,7 @@ def _remove(mol: Chem.RWMol, rng: Rng, _: Alphabet) -> Chem.RWMol | None:
     if len(around) > 2:
         return None
     if len(around) == 2 and mol.GetBondBetweenAtoms(*around) is None:
-        mol.AddBond(*around, ORDERS[1])
+        mol.AddBond(around[0], around[1], ORDERS[1])
     mol.RemoveAtom(at)
     return mol
 

@@ -60,7 +60,7 @@ def with_geometry(mol: Chem.Mol) -> Chem.Mol:
 
     with rdBase.BlockLogs():
         copy = Chem.AddHs(mol)
-        options = rdDistGeom.ETKDGv3()
+        options: Any = rdDistGeom.ETKDGv3()
         options.randomSeed = 0
         options.maxIterations = 50
         if rdDistGeom.EmbedMolecule(copy, options) != 0:

@@ -98,8 +98,12 @@ def map_supervised(
     pool = SupervisedPool(task, workers, time_limit, lease, weight, warm_up)
     done: dict[int, Any] = {}
     position = 0
+
+    def ahead() -> int:
+        return position + AHEAD
+
     try:
-        for index, result in pool.run(items, ahead=lambda: position + AHEAD):
+        for index, result in pool.run(items, ahead):
             done[index] = result
             while position in done:
                 yield done.pop(position)

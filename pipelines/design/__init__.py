@@ -1,0 +1,1 @@
+"""Design loops: propose, evaluate, select, learn, record."""

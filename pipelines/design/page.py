@@ -1,0 +1,178 @@
+"""A campaign as one HTML page: it renews itself while the campaign runs, and is its report then.
+
+The file needs no network and runs no script.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcore.errors import DataError, OutputError
+from pipelines.design.drawing import curve, scatter
+from pipelines.store.records import to_json
+
+if TYPE_CHECKING:
+    from pipelines.design.campaign import Campaign
+    from pipelines.design.engine import Finished, Progress
+    from pipelines.design.history import History, Scored
+
+SECONDS = 5
+"""Between two looks of the browser at the file."""
+
+PICTURES = 12
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 0 auto; padding: 24px; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 28px 0 6px; }
+p { margin: 4px 0; } .soft { opacity: .65; }
+.charts, .grid { display: flex; flex-wrap: wrap; gap: 16px; }
+figure { margin: 0; width: 220px; font-size: .82rem; overflow-wrap: anywhere; }
+figure img { background: #fff; border-radius: 8px; width: 100%; }
+table { border-collapse: collapse; } td, th { padding: 3px 14px 3px 0; text-align: left;
+  font-variant-numeric: tabular-nums; }
+svg { max-width: 100%; height: auto; }
+"""
+
+
+def write_page(path: Path, progress: Progress) -> None:
+    """Writes the page of a running campaign.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    campaign, history = progress.campaign, progress.history
+    rate = (progress.done - progress.began) / max(progress.seconds, 1e-9)
+    left = (progress.total - progress.done) / rate if rate > 0 else None
+    lines = [
+        f"{progress.done:,} of {progress.total:,} candidates, generation {progress.generation} "
+        f"of {campaign.generations}",
+        f"{rate:.3g} candidates a second" + ("" if left is None else f", {_duration(left)} left"),
+    ]
+    body = _body(campaign, history, [], lines, pictures=4)
+    _write(path, _page(campaign.name, body, renew=True))
+
+
+def write_report(path: Path, result: Finished) -> None:
+    """Writes the report of a finished campaign: what was tried, the front, pictures of the best.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    history = result.history
+    lines = [
+        f"{len(history.rows):,} candidates, {len(history.feasible):,} with all scores and "
+        "constraints met",
+        f"{result.evaluated:,} evaluations made, {result.known:,} known before",
+    ]
+    volumes = [v for v in result.hypervolumes if v is not None]
+    body = _body(result.campaign, history, volumes, lines, PICTURES)
+    _write(path, _page(result.campaign.name, body + _how(result.campaign), renew=False))
+
+
+def _page(title: str, body: str, renew: bool) -> str:
+    head = f'<meta http-equiv="refresh" content="{SECONDS}">' if renew else ""
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{head}'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>{html.escape(title)}</h1>{body}</body></html>\n"
+    )
+
+
+def _body(
+    campaign: Campaign,
+    history: History,
+    volumes: Sequence[float],
+    lines: Sequence[str],
+    pictures: int,
+) -> str:
+    parts = [f"<p class=soft>{html.escape(line)}</p>" for line in lines]
+    goals = campaign.aims.goals
+    titles = [o.title for o in (*goals, *campaign.aims.constraints)]
+    parts.append(f"<p>{html.escape('; '.join(titles))}</p><div class=charts>")
+    if len(goals) > 1:
+        cloud = [row.losses[:2] for row in history.feasible[-2000:] if row.losses]
+        best = [row.losses[:2] for row in history.best if row.losses]
+        parts.append(scatter(cloud, best, (goals[0].title, goals[1].title)))
+    parts.append(curve(volumes, "generation", "hypervolume") if volumes else "")
+    parts.append("</div>")
+    chosen = select(history.best, pictures)
+    if chosen:
+        parts.append(f"<h2>Pareto front: {len(history.best)}</h2><div class=grid>")
+        parts += [_figure(row, campaign) for row in chosen]
+        parts.append("</div>")
+    return "".join(parts)
+
+
+def select(rows: Sequence[Scored], count: int) -> list[Scored]:
+    """So many candidates, evenly spread along the front by the first goal."""
+    ordered = sorted(rows, key=lambda row: row.losses or ())
+    if len(ordered) <= count:
+        return ordered
+    step = (len(ordered) - 1) / max(1, count - 1)
+    return [ordered[round(i * step)] for i in range(count)]
+
+
+def _figure(row: Scored, campaign: Campaign) -> str:
+    scores = []
+    for one in campaign.evaluators:
+        if one.name in row.values:
+            scores.append(f"{one.name} {row.values[one.name]:.4g} {one.unit}".strip())
+    name = str(row.candidate.origin.get("smiles") or row.candidate.content[:60])
+    return (
+        f"<figure>{_picture(row)}<figcaption><code>{html.escape(name)}</code><br>"
+        f"{html.escape(', '.join(scores))}</figcaption></figure>"
+    )
+
+
+def _picture(row: Scored) -> str:
+    if row.candidate.form not in ("molecule", "smiles"):
+        return ""
+    from molgen.evaluate.pictures import data_uri, depict
+    from pipelines.design.forms import decode
+
+    try:
+        svg = depict(decode(row.candidate))
+    except DataError:
+        svg = ""
+    return f'<img alt="" src="{data_uri(svg)}">' if svg else ""
+
+
+def _how(campaign: Campaign) -> str:
+    """The settings, as they were recorded."""
+    rows: list[tuple[str, Any]] = [
+        (
+            "strategy",
+            " ".join([campaign.strategy_name[0], to_json(dict(campaign.strategy_name[1]))]),
+        ),
+        ("generator", campaign.source.name),
+        ("weights", to_json(dict(campaign.source.identity))),
+        ("seed", campaign.seed),
+        ("generations", f"{campaign.generations} of {campaign.batch}"),
+        ("executor", campaign.executor[0]),
+    ]
+    cells = "".join(
+        f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>"
+        for key, value in rows
+    )
+    return f"<h2>How</h2><table>{cells}</table>"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        beside.write_text(text, "utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

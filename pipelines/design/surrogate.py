@@ -1,0 +1,248 @@
+"""The default strategy: over-generate, predict by an ensemble, take what promises most.
+
+New objects are the generator's own and children of the Pareto front. An ensemble of randomised
+trees (Geurts et al. 2006) is fitted to every evaluator; its members are samples of what each object
+may score. Objects are chosen one by one by their expected hypervolume improvement over the members
+(Emmerich et al. 2006), each choice being believed at its mean before the next; or by Thompson
+sampling, each choice by another member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcore.errors import ConfigError
+from pipelines.design.features import features
+from pipelines.design.genetic import elites
+from pipelines.design.history import History, Scored
+from pipelines.design.names import unknown
+from pipelines.design.objectives import Aims
+from pipelines.design.pareto import improvement
+from pipelines.design.proposals import Collector, Context, Proposal
+from pipelines.store.records import Candidate
+
+ACQUISITIONS = ("ehvi", "thompson", "botorch")
+
+MAX_ROWS = 2000
+"""The ensemble learns from the best and the latest, no more than so many."""
+
+FEWEST = 8
+"""Candidates with values below which nothing is learned."""
+
+Samples = NDArray[np.float64]
+"""[objects, members, goals]: losses; infinite where a constraint is not met."""
+
+
+def surrogate(
+    context: Context,
+    history: History,
+    *,
+    acquisition: str = "ehvi",
+    members: int = 48,
+    children: float = 8.0,
+    fresh: float = 1.0,
+    explore: float = 0.1,
+    population: int = 30,
+) -> Proposal:
+    """Candidates that the ensemble expects most of.
+
+    Args:
+        context: what there is to work with.
+        history: what was tried.
+        acquisition: ehvi, thompson, or botorch (needs the extra `botorch`).
+        members: of the ensemble.
+        children: children that are made for each candidate that is wanted.
+        fresh: objects of the generator for each candidate that is wanted.
+        explore: share of candidates that are the generator's own, unseen by the ensemble.
+        population: parents.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    if acquisition not in ACQUISITIONS:
+        raise unknown("acquisition", acquisition, ACQUISITIONS)
+    if members < 2 or not 0 <= explore <= 1 or min(children, fresh) < 0:
+        raise ConfigError(
+            "strategy surrogate: expected members >= 2, 0 <= explore <= 1, others >= 0"
+        )
+    found = Collector(history.labels)
+    learned = [row for row in history.rows if row.values]
+    if len(history.feasible) < FEWEST or history.reference is None:
+        found.fresh(context, history.drawn, context.batch)
+        return found.proposal(model="none")
+    batch = context.batch
+    parents = elites(history, population)
+    found.children(context, parents, round(children * batch), context.rng("children"))
+    made = len(found.candidates)
+    found.fresh(context, history.drawn, max(1, round(max(fresh, explore) * batch)))
+    chosen = _choose(context, history, learned, found.candidates, (acquisition, members))
+    own = found.candidates[made:]
+    extra = [one for one in own if one not in chosen][: round(explore * batch)]
+    kept = chosen[: batch - len(extra)] + extra
+    if len(kept) < batch:
+        kept += [one for one in found.candidates if one not in kept][: batch - len(kept)]
+    return Proposal(
+        kept, dict(found.counts) | {"model": acquisition, "pool": len(found.candidates)}
+    )
+
+
+def _choose(
+    context: Context,
+    history: History,
+    learned: Sequence[Scored],
+    pool: list[Candidate],
+    how: tuple[str, int],
+) -> list[Candidate]:
+    """The pool's most promising objects, best first."""
+    acquisition, members = how
+    rows = _training(learned, history)
+    seen = features([row.candidate for row in rows])
+    new = features(pool)
+    seed = int(context.rng("ensemble").integers(2**31 - 1))
+    assert history.reference is not None
+    count = min(context.batch, len(pool))
+    if acquisition == "botorch":
+        from pipelines.design.gaussian import botorch_choice
+
+        order = botorch_choice(rows, seen, new, history, count, seed)
+    else:
+        samples = predict(rows, seen, new, history.aims, members, seed)
+        known = history.points()
+        greedy = acquire if acquisition == "ehvi" else thompson
+        order = greedy(samples, known, history.reference, count)
+    return [pool[i] for i in order]
+
+
+def _training(learned: Sequence[Scored], history: History) -> list[Scored]:
+    if len(learned) <= MAX_ROWS:
+        return list(learned)
+    best = elites(history, MAX_ROWS // 2)
+    keys = {row.candidate.key for row in best}
+    rest = [row for row in learned if row.candidate.key not in keys]
+    return best + rest[-(MAX_ROWS - len(best)) :]
+
+
+def predict(
+    rows: Sequence[Scored],
+    seen: NDArray[np.float32],
+    new: NDArray[np.float32],
+    aims: Aims,
+    members: int,
+    seed: int,
+) -> Samples:
+    """Losses of new objects by each member of the ensembles; infinite where it expects failure.
+
+    Args:
+        rows: what was tried, with values.
+        seen: their features, [N, F].
+        new: features of the new objects, [P, F].
+        aims: of the campaign.
+        members: of each ensemble.
+        seed: of the ensembles.
+    """
+    able = np.ones((len(new), members), dtype=bool)
+    losses = np.empty((len(new), members, len(aims.goals)))
+    for column, objective in enumerate(aims.goals):
+        values = _members(rows, seen, new, objective.evaluator, members, seed + column)
+        losses[:, :, column] = np.vectorize(objective.loss, otypes=[float])(values)
+    for number, constraint in enumerate(aims.constraints):
+        values = _members(rows, seen, new, constraint.evaluator, members, seed + 100 + number)
+        able &= np.vectorize(constraint.met, otypes=[bool])(_rounded(values, rows, constraint))
+    losses[~able] = np.inf
+    return losses
+
+
+def _rounded(values: Any, rows: Sequence[Scored], constraint: Any) -> Any:
+    """Predictions of yes and no as one of both."""
+    kinds = {row.values.get(constraint.evaluator, 0.0) for row in rows}
+    return np.round(values) if kinds <= {0.0, 1.0} else values
+
+
+def _members(
+    rows: Sequence[Scored],
+    seen: NDArray[np.float32],
+    new: NDArray[np.float32],
+    evaluator: str,
+    members: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """What each tree predicts, [P, members]."""
+    try:
+        from sklearn.ensemble import ExtraTreesRegressor
+    except ImportError as error:
+        raise ConfigError(
+            'the strategy surrogate needs scikit-learn: pip install "designloom[loops]"'
+        ) from error
+    there = [i for i, row in enumerate(rows) if evaluator in row.values]
+    if not there:
+        return np.zeros((len(new), members))
+    values = np.array([rows[i].values[evaluator] for i in there])
+    forest = ExtraTreesRegressor(
+        members, min_samples_leaf=1, max_features=0.3, bootstrap=True, random_state=seed, n_jobs=1
+    )
+    forest.fit(seen[there], values)
+    return np.stack([tree.predict(new) for tree in forest.estimators_], 1)
+
+
+def acquire(samples: Samples, known: Samples, reference: Sequence[float], count: int) -> list[int]:
+    """Objects by expected hypervolume improvement, one after the other.
+
+    Args:
+        samples: see `Samples`.
+        known: losses of the front, [K, goals].
+        reference: of the hypervolume.
+        count: how many.
+
+    Returns:
+        Indices, the best first.
+    """
+    mean = _means(samples)
+    chosen: list[int] = []
+    front = known
+    gains = improvement(front, samples, reference).mean(1)
+    for _ in range(count):
+        gains[chosen] = -np.inf
+        best = int(np.argmax(gains))
+        if gains[best] <= 0:  # nothing promises more: the nearest to the front by its mean
+            best = _nearest(mean, reference, chosen)
+        chosen.append(best)
+        front = np.vstack([front, mean[best]])
+        gains = improvement(front, samples, reference).mean(1)
+    return chosen
+
+
+def thompson(samples: Samples, known: Samples, reference: Sequence[float], count: int) -> list[int]:
+    """Objects by the improvement that one member expects, another member for each choice."""
+    chosen: list[int] = []
+    front = known
+    for number in range(count):
+        here = samples[:, number % samples.shape[1]]
+        gains = improvement(front, here, reference)
+        gains[chosen] = -np.inf
+        best = int(np.argmax(gains))
+        if gains[best] <= 0:
+            best = _nearest(_means(samples), reference, chosen)
+        chosen.append(best)
+        front = np.vstack([front, here[best]])
+    return chosen
+
+
+def _means(samples: Samples) -> NDArray[np.float64]:
+    """Mean losses over the members that expect the constraints to hold; infinite without any."""
+    able = np.asarray(np.isfinite(samples).all(2))
+    total = np.where(able[:, :, None], samples, 0.0).sum(1)
+    number = able.sum(1)[:, None]
+    return np.where(number > 0, total / np.maximum(number, 1), np.inf)
+
+
+def _nearest(mean: NDArray[np.float64], reference: Sequence[float], chosen: list[int]) -> int:
+    """The object whose losses, in units of the reference's size, have the smallest sum."""
+    size = np.maximum(np.abs(np.asarray(reference)), 1e-9)
+    total = (mean / size).sum(1)
+    total[chosen] = np.inf
+    left = [i for i in range(len(total)) if i not in set(chosen)]
+    return min(left, key=lambda i: float(total[i]))

@@ -1,0 +1,1 @@
+"""The record of campaigns: candidates, scores, failures, seeds and versions in one database."""
