@@ -3,51 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcore import random
-from diffcore.checkpoint import fill_module, load_card, load_weights
 from diffcore.denoisers import Denoiser
-from diffcore.errors import ConfigError, ModelFileError, YieldError
+from diffcore.errors import ConfigError
+from molgen.loading import load_model
 from molgen.progress import molecule_bar
 from molgen.properties import PropertyPredictor
-from molgen.sampling import Sampling, named_molecule
-from molgen.steer.check import hopeless, placed, unmet
+from molgen.sampling import Sampling
+from molgen.steer.check import unmet
 from molgen.steer.draw import Plan, draw, draw_size
 from molgen.steer.properties import best_of, predicted_miss
-from molgen.steer.request import Request
+from molgen.steer.redraw import BLOCK, Drawn, redrawn
+from molgen.steer.request import Request, check_reward
 from molgen.targets import Given
-from molgen.tasks.molecules import MoleculeDenoiser, MoleculeTask
+from molgen.tasks.molecules import MoleculeTask
 from molgen.weights.files import find_model
 
 if TYPE_CHECKING:
     from rdkit import Chem
 
     from molgen.deliver import Delivery, Source
+    from molgen.steer.optimise import Optimised
+    from molgen.steer.rewards import MoleculeReward
 
 __all__ = ["BLOCK", "LANES", "MoleculeGenerator", "Sampling"]
-
-BLOCK = 256
-"""Molecules are made in blocks of this many, each handed out in order as soon as it is whole."""
 
 LANES = 4
 """A network call is filled up until its atoms are a multiple of this: matrix kernels treat whole
 tiles of rows alike, so that a molecule does not depend on its neighbours in a batch, to the last
 bit."""
-
-ATTEMPTS = 1000
-"""How often a molecule is drawn at most until it is what was asked for."""
-
-HOPELESS = (300, 0.01)
-"""A block is given up after so many draws, if so small a share of them was what was asked for."""
 
 
 @dataclass
@@ -83,19 +75,7 @@ class MoleculeGenerator:
             ModelFileError: the model is unknown, or its files are missing, broken or do not fit
                 each other.
         """
-        path = find_model(name_or_path)
-        card = load_card(path)
-        if card.get("kind") != "molecules":
-            raise ModelFileError(f"{path}: expected a model of molecules, got {card.get('kind')!r}")
-        try:
-            task = MoleculeTask.from_json(card["task"])
-            settings = Sampling(**card.get("sampling", {}))
-        except (ConfigError, KeyError, TypeError) as error:
-            raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
-        network = task.build().requires_grad_(False).eval()
-        fill_module(network, load_weights(path, card), path)
-        denoiser = MoleculeDenoiser(network.to(device), task.processes(), task.predicts)
-        return cls(task, denoiser, settings, card, torch.device(device))
+        return cls(*load_model(find_model(name_or_path), device), torch.device(device))
 
     @property
     def name(self) -> str:
@@ -120,6 +100,9 @@ class MoleculeGenerator:
         candidates: int = 4,
         scaffold: str | None = None,
         keep: Chem.Mol | None = None,
+        reward: str | MoleculeReward | None = None,
+        budget: float | None = None,
+        search: str | None = None,
         steps: int | None = None,
         sampler: str | None = None,
         temperature: float | None = None,
@@ -153,6 +136,10 @@ class MoleculeGenerator:
                 its ``*``, may be anything.
             keep: a part with coordinates; molecules come in its frame, its atoms first. Several
                 pieces are joined.
+            reward: a function of a molecule, or a name of `molgen.steer.rewards.REWARDS`: the best
+                of a search are handed out. See `optimise`, which also tells what it cost.
+            budget: network evaluations of the search, only with ``reward``.
+            search: its name, see `optimise`; only with ``reward``.
             steps: network evaluations; the model's own if left out.
             sampler: name of the sampler; the model's own if left out.
             temperature: of the class probabilities; the model's own if left out.
@@ -177,7 +164,7 @@ class MoleculeGenerator:
             ConfigError: an option is outside what is allowed, or contradicts another.
             YieldError: too few molecules meet the demands, or are what was asked for.
         """
-        request: dict[str, Any] = {
+        options: dict[str, Any] = {
             "n_atoms": n_atoms,
             "formula": formula,
             "charge": charge,
@@ -186,8 +173,18 @@ class MoleculeGenerator:
             "candidates": candidates,
             "scaffold": scaffold,
             "keep": keep,
+            "seed": seed,
+            "steps": steps,
+            "sampler": sampler,
+            "temperature": temperature,
         }
-        if require or unique or novel or repair:
+        demanded = bool(require or unique or novel or repair)
+        check_reward(reward, budget, search, demanded)
+        if reward is not None:
+            how: dict[str, Any] = {"budget": budget, "search": search, "progress": progress}
+            return self.optimise(n, reward, **how, **options).all_of(n)
+        options["batch_size"] = batch_size
+        if demanded:
             return self.deliver(
                 n,
                 require=require,
@@ -196,25 +193,59 @@ class MoleculeGenerator:
                 repair=repair,
                 max_tries=max_tries,
                 progress=progress,
-                seed=seed,
-                steps=steps,
-                sampler=sampler,
-                temperature=temperature,
-                batch_size=batch_size,
-                **request,
+                **options,
             ).mols
         with molecule_bar(n, show=progress) as bar:
-            mols = self.stream(
-                n,
-                seed=seed,
-                steps=steps,
-                sampler=sampler,
-                temperature=temperature,
-                batch_size=batch_size,
-                progress=bar.update,
-                **request,
-            )
-            return list(mols)
+            return list(self.stream(n, progress=bar.update, **options))
+
+    def optimise(
+        self,
+        n: int,
+        reward: str | MoleculeReward,
+        *,
+        budget: float | None = None,
+        search: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        stop: Callable[[], bool] | None = None,
+        progress: bool | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: str | None = None,
+        temperature: float | None = None,
+        **request: Any,
+    ) -> Optimised:
+        """Search for the ``n`` valid molecules of highest reward, no two of one graph.
+
+        Args:
+            n: how many; fewer come back where fewer were found.
+            reward: a function of a molecule (sanitised, with hydrogens and a conformer) that gives
+                a number, larger being better; or a name of `molgen.steer.rewards.REWARDS`. A
+                molecule at which it raises or returns NaN is dropped and counted.
+            budget: network evaluations; 64 trajectories if left out.
+            search: ``evolution`` by default, or another of `diffcore.searches.SEARCHES`.
+            options: of the search, in place of those in `molgen.steer.optimise.TUNED`.
+            stop: asked now and then; the search ends when it is true. Ctrl-C ends it too, and both
+                keep the best so far.
+            progress: show a bar; by default where the output is a terminal or a notebook.
+            seed: the same seed gives the same search.
+            steps: of a trajectory; the model's own if left out.
+            sampler: name; the model's own if left out.
+            temperature: of the class probabilities; the model's own if left out.
+            **request: ``n_atoms``, ``formula``, ``charge``, ``property``, ``strength``,
+                ``scaffold`` or ``keep``: what has to hold beside, see `sample`.
+
+        Returns:
+            The molecules, their rewards, and what the search cost.
+
+        Raises:
+            ConfigError: an option is outside what is allowed.
+        """
+        from molgen.steer.optimise import Search, optimise
+
+        wanted = Request.parse(self.task, **request)
+        settings = self.sampling.changed(steps, sampler, temperature)
+        how = Search(reward, budget, search, options or {}, stop)
+        return optimise(self, n, how, seed, settings, wanted, progress)
 
     def deliver(
         self,
@@ -289,26 +320,22 @@ class MoleculeGenerator:
         if batch_size < 1:
             raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
         asked = Request.parse(self.task, **request)
-        own = self.sampling
-        settings = Sampling(
-            own.steps if steps is None else steps,
-            own.sampler if sampler is None else sampler,
-            own.temperature if temperature is None else temperature,
-            own.power,
-        )
+        settings = self.sampling.changed(steps, sampler, temperature)
 
         def blocks(
             first: int, count: int, done: Callable[[float], object] | None
         ) -> Iterator[Chem.Mol]:
-            wanted = range(first, first + count)
-            return self._blocks(wanted, seed, asked, settings, batch_size, done)
+            def drawn(rngs: Mapping[int, torch.Generator]) -> Drawn:
+                return self._drawn(rngs, asked, settings, batch_size, done)
+
+            return redrawn(drawn, range(first, first + count), asked, self.name, seed)
 
         if not asked.targets:
             return blocks(start, n, progress)
-        miss = predicted_miss(self._predictor(), asked.targets)
+        miss = predicted_miss(self.predictor(), asked.targets)
         return best_of(blocks, asked.candidates, miss)(start, n, progress)
 
-    def _predictor(self) -> PropertyPredictor:
+    def predictor(self) -> PropertyPredictor:
         """The predictor that steers towards properties; its name stands in the card.
 
         Raises:
@@ -321,36 +348,6 @@ class MoleculeGenerator:
             self.steerer = PropertyPredictor.from_pretrained(str(name))
         return self.steerer
 
-    def _blocks(
-        self,
-        wanted: range,
-        seed: int,
-        request: Request,
-        settings: Sampling,
-        batch_size: int,
-        progress: Callable[[float], object] | None,
-    ) -> Iterator[Chem.Mol]:
-        for at in range(0, len(wanted), BLOCK):
-            indices = wanted[at : at + BLOCK]
-            made: dict[int, Chem.Mol] = {}
-            failed: Counter[str] = Counter()
-            for attempt in range(ATTEMPTS):
-                left = [i for i in indices if i not in made]
-                tried = len(made) + failed.total()
-                if not left or (tried >= HOPELESS[0] and len(made) < HOPELESS[1] * tried):
-                    break
-                path = (attempt,) if attempt else ()
-                rngs = {i: random.generator(seed, *path, i) for i in left}
-                for i, arrays in self._drawn(rngs, request, settings, batch_size, progress):
-                    lacks = unmet(request, arrays)
-                    if lacks:
-                        failed[lacks] += 1
-                    else:
-                        made[i] = named_molecule(placed(request, arrays), self.name, seed, i)
-            if len(made) < len(indices):
-                raise YieldError(hopeless(request, len(made), failed))
-            yield from (made[i] for i in indices)
-
     def _drawn(
         self,
         rngs: Mapping[int, torch.Generator],
@@ -358,7 +355,7 @@ class MoleculeGenerator:
         settings: Sampling,
         batch_size: int,
         progress: Callable[[float], object] | None,
-    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    ) -> Drawn:
         """One draw for every index and its generator, met or not, as arrays; sizes together."""
         sizes = {i: draw_size(request.sizes, rng) for i, rng in rngs.items()}
         for size in sorted(set(sizes.values())):
@@ -393,7 +390,7 @@ class MoleculeGenerator:
         tile = LANES // math.gcd(n_atoms, LANES)
         filled = rngs + [random.generator(0, k) for k in range(-len(rngs) % tile)]
         plan = Plan(self.task, request or Request(self.task.sizes), n_atoms, self.device)
-        steerer = self._predictor() if plan.request.targets else None
+        steerer = self.predictor() if plan.request.targets else None
         state, calls = draw(plan, self.denoiser, settings, filled, steerer, done)
         self.evaluations += calls * len(rngs)
         return self.task.decode(state.take(torch.arange(len(rngs))))

@@ -42,6 +42,17 @@ class Sampling:
             raise ConfigError(f"power: expected a number above 0, got {self.power}")
         solver(self.sampler)
 
+    def changed(
+        self, steps: int | None, sampler: str | None, temperature: float | None
+    ) -> Sampling:
+        """The same with what is given in place of the model's own."""
+        return Sampling(
+            self.steps if steps is None else steps,
+            self.sampler if sampler is None else sampler,
+            self.temperature if temperature is None else temperature,
+            self.power,
+        )
+
 
 def named_molecule(
     arrays: Mapping[str, NDArray[Any]], model: str, seed: int, index: int

@@ -106,6 +106,23 @@ class Request:
         return ", ".join(parts) or "any molecule"
 
 
+def check_reward(reward: object, budget: object, search: object, demanded: bool) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        ConfigError: a budget or a search without a reward, or demands beside one.
+    """
+    if reward is None:
+        for name, value in (("budget", budget), ("search", search)):
+            if value is not None:
+                raise ConfigError(f"{name}: expected a reward beside it, got {value!r} alone")
+    elif demanded:
+        raise ConfigError(
+            "reward: molecules of a reward are valid and unique; expected no require, unique, "
+            "novel or repair beside it"
+        )
+
+
 def _checked_strength(strength: float) -> float:
     if not 0 <= strength < math.inf:
         raise ConfigError(f"strength: expected a number of 0 or more, got {strength}")

@@ -11,8 +11,8 @@ from rdkit import Chem
 from rdkit.Chem import AllChem, rdMolDescriptors
 
 from diffcore.errors import ConfigError, YieldError
-from molgen import generate
 from molgen.generate import MoleculeGenerator
+from molgen.steer import redraw
 from molgen.weights.files import shipped
 
 
@@ -89,7 +89,7 @@ def test_a_molecule_of_a_request_depends_on_seed_and_index_alone(
 def test_a_request_that_is_never_met_ends_with_what_was_missing(
     generator: MoleculeGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate, "HOPELESS", (4, 0.5))
+    monkeypatch.setattr(redraw, "HOPELESS", (4, 0.5))
     with pytest.raises(YieldError, match="hopeless: 0 of 4 molecules .* have C9H12O, charge .0"):
         generator.sample(4, formula="C9H12O", steps=1, progress=False)
 
