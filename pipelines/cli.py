@@ -94,6 +94,10 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "pipelines.bench_steering:bench_steering",
         "measure what guidance, search and inpainting gain and cost on digits (minutes)",
     ),
+    ("bench", "rewards"): Command(
+        "pipelines.bench_rewards:bench_rewards",
+        "compare searches for molecules of high reward with best-of-N (tens of minutes)",
+    ),
     ("bench", "conformers"): Command(
         "pipelines.bench_conformers:bench_conformers",
         "compare conformers with known ones, beside ETKDG and MMFF94",

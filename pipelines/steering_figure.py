@@ -16,12 +16,14 @@ COLOURS = {
     "feynman_kac": "#1f77b4",
     "tree_sampling": "#2ca02c",
     "tree_search": "#d62728",
+    "evolution": "#9467bd",
 }
 NAMES = {
     "best_of_n": "best of N",
     "feynman_kac": "Feynman-Kac",
     "tree_sampling": "tree sampling (DTS)",
     "tree_search": "tree search (DTS*)",
+    "evolution": "evolution",
 }
 
 
