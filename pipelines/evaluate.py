@@ -14,6 +14,7 @@ from diffcore.errors import ConfigError, DataError, OutputError
 
 if TYPE_CHECKING:
     from molgen.datasets.reference import Reference
+    from molgen.docking.pocket import Pocket
     from molgen.evaluate.journal import Journal
     from molgen.evaluate.rows import Plan
     from molgen.evaluate.score import Evaluation
@@ -58,6 +59,10 @@ def evaluate_file(
     time_limit: float | None = None,
     resume: bool = False,
     force: bool = False,
+    pocket: Path | None = None,
+    reference_ligand: Path | None = None,
+    centre: str | None = None,
+    box: str | None = None,
 ) -> Evaluation:
     """Score a molecule file, print the summary, write a report or the rows.
 
@@ -68,13 +73,19 @@ def evaluate_file(
         path: .sdf, .mol, .smi, .smiles or .xyz file, each also with .gz.
         output: .html (a self-contained report) or .csv (one row a molecule); None to print only.
         reference: Name of a shipped reference; None or "none" to judge without one.
-        include: Sets of metrics beyond the cheap one, with commas: posebusters,xtb.
+        include: Sets of metrics beyond the cheap one, with commas: posebusters,xtb,strain,docking.
         sample: Measure those on so many molecules only, evenly spread over the file.
         workers: Processes; 0 for one a core. Left out, a small file is scored in this process and
             others by one a core.
         time_limit: Wall seconds for a molecule; what takes longer is given up and said so.
         resume: Go on with an interrupted run of the same file into the same output.
         force: Overwrite `output`.
+        pocket: PDB file of the protein that the molecules are poses in: they are scored and
+            minimised by AutoDock Vina and checked by PoseBusters.
+        reference_ligand: SDF file of the known pose, for RMSD and the box.
+        centre: Middle of the box for docking, as x,y,z in Angstrom; by default that of the
+            reference ligand, or of the first pose.
+        box: Edge of the box, or three as x,y,z, in Angstrom.
 
     Returns:
         The rows and the summary.
@@ -87,7 +98,8 @@ def evaluate_file(
     """
     target = None if output is None else Path(output)
     _check_target(target, resume, force)
-    scoring = prepare(Path(path), reference, include, sample, workers, time_limit)
+    place = given_pocket(Path(path), pocket, reference_ligand, centre, box)
+    scoring = prepare(Path(path), reference, include, sample, workers, time_limit, place)
     if target is None:
         evaluation = score_entries(scoring, None)
     else:
@@ -105,14 +117,15 @@ def prepare(
     sample: int | None,
     workers: int | None,
     time_limit: float | None,
+    pocket: Pocket | None = None,
 ) -> Scoring:
     """Checks the options and the file before any work."""
-    from molgen.evaluate.options import check_sample, checked_sets, cores, processes_for
+    from molgen.evaluate.options import check_sample, cores, processes_for, sets_with_pocket
     from molgen.evaluate.rows import Plan
     from molgen.evaluate.score import find_reference
     from molgen.io import count_records, read_records
 
-    sets = checked_sets(include)
+    sets = sets_with_pocket(include, pocket)
     processes = processes_for(1 if workers is None else workers, time_limit)
     known = find_reference(None if reference in (None, "none") else str(reference))
     read_records(path)
@@ -120,8 +133,40 @@ def prepare(
     check_sample(sample, sets, total)
     if workers is None and (sets or total > SMALL):
         processes = cores()
-    plan = Plan.of(sets, None if known is None else known.valency, sample is not None)
+    plan = Plan.of(sets, None if known is None else known.valency, sample is not None, pocket)
     return Scoring(path, total, plan, known, sample, processes, time_limit)
+
+
+def given_pocket(
+    path: Path,
+    pocket: Path | None,
+    reference_ligand: Path | None,
+    centre: str | None,
+    box: str | None,
+) -> Pocket | None:
+    """The pocket that the options say; the box is around the first pose where they do not say.
+
+    Raises:
+        ConfigError: An option is given without the protein, or holds no numbers.
+        DataError: A file cannot be read, or the box or ligand is outside the protein.
+    """
+    if pocket is None:
+        for name, value in (
+            ("reference-ligand", reference_ligand),
+            ("centre", centre),
+            ("box", box),
+        ):
+            if value is not None:
+                raise ConfigError(f"--{name}: expected --pocket beside it")
+        return None
+    from molgen.docking.pocket import numbers, pose_centre, read_pocket
+
+    middle = None if centre is None else numbers("centre", centre, (3,))
+    edges = None if box is None else numbers("box", box, (1, 3))
+    if reference_ligand is None and middle is None:
+        middle = pose_centre(path)
+    size = edges[0] if edges is not None and len(edges) == 1 else edges
+    return read_pocket(pocket, reference_ligand, centre=middle, box=size)
 
 
 def _score_into(scoring: Scoring, target: Path, resume: bool, force: bool) -> Evaluation:

@@ -223,3 +223,36 @@ def _check_inside(structure: Structure, reference: Chem.Mol | None, box: Box) ->
             "expected protein atoms in the pocket, found none: the nearest is "
             f"{nearest:.1f} Angstrom from the box's centre"
         )
+
+
+def numbers(name: str, text: str, counts: Sequence[int]) -> list[float]:
+    """Numbers with commas between them, as options of a command line.
+
+    Raises:
+        ConfigError: they are no finite numbers, or not as many as expected.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in counts or not all(math.isfinite(v) for v in values):
+        many = " or ".join(str(n) for n in counts)
+        raise ConfigError(f"--{name}: expected {many} numbers with commas between, got {text!r}")
+    return values
+
+
+def pose_centre(path: str | Path) -> list[float]:
+    """The middle of the first molecule of a file that has a 3D conformer, Angstrom.
+
+    Raises:
+        DataError: there is none.
+    """
+    from molgen.io import read_molecules
+
+    for entry in read_molecules(path):
+        mol = entry.mol
+        if mol is not None and mol.GetNumConformers() and mol.GetConformer().Is3D():
+            positions = np.asarray(mol.GetConformer().GetPositions(), dtype=np.float64)
+            if len(positions) and np.isfinite(positions).all():
+                return [float(x) for x in (positions.min(0) + positions.max(0)) / 2]
+    raise DataError(f"{path}: expected poses with 3D coordinates, found none")

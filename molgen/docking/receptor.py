@@ -52,9 +52,7 @@ def receptor_pdbqt(structure: Structure, box: Box) -> str:
 def within(structure: Structure, box: Box, margin: float) -> Structure:
     """Whole residues with an atom in a box that is larger by a margin (Angstrom) on all sides."""
     low, high = box.corners(margin)
-    inside: NDArray[np.bool_] = ((structure.positions >= low) & (structure.positions <= high)).all(
-        1
-    )
+    inside = np.asarray((structure.positions >= low) & (structure.positions <= high)).all(1)
     wanted = {r for r, there in zip(structure.residues, inside.tolist(), strict=True) if there}
     return structure.select(k for k, r in enumerate(structure.residues) if r in wanted)
 

@@ -40,6 +40,18 @@ def identity(path: Path, plan: Plan, reference: str, sample: int | None) -> dict
         "metrics included": list(plan.include),
         "sample": sample,
         "columns": list(plan.metrics),
+        **_place(plan),
+    }
+
+
+def _place(plan: Plan) -> dict[str, Any]:
+    """What poses are judged in, where they are."""
+    if plan.pocket is None:
+        return {}
+    atoms = "\n".join(plan.pocket.structure.lines)
+    return {
+        "protein": hashlib.sha256(atoms.encode()).hexdigest(),
+        "box": [*plan.pocket.box.centre, *plan.pocket.box.size],
     }
 
 

@@ -18,8 +18,9 @@ Family = Literal["strict", "legacy", "description"]
 
 Kind = Literal["number", "flag", "text"]
 
-Cost = Literal["cheap", "posebusters", "xtb"]
-"""Sets of metrics: milliseconds a molecule, about a second, tenths of a second."""
+Cost = Literal["cheap", "posebusters", "xtb", "strain", "pocket", "docking"]
+"""Sets of metrics: milliseconds a molecule, about a second, tenths of a second, then seconds each;
+docking up to minutes. `pocket` and `docking` need a protein."""
 
 Counted = tuple[float, int]
 """(value, number of items it was taken over)."""

@@ -23,8 +23,27 @@ def checked_sets(include: str | Iterable[str]) -> tuple[str, ...]:
     sets = [one.strip() for one in given if one.strip()]
     for one in sets:
         if one not in COSTS:
-            raise ConfigError(f"include: expected {' or '.join(COSTS[1:])}, got {one!r}")
+            raise ConfigError(f"include: expected one of {', '.join(COSTS[1:])}, got {one!r}")
     return tuple(one for one in COSTS[1:] if one in sets)
+
+
+IN_POCKET = ("pocket", "docking")
+"""Sets that judge a pose in a protein."""
+
+
+def sets_with_pocket(include: str | Iterable[str], pocket: object | None) -> tuple[str, ...]:
+    """As `checked_sets`; a pocket brings the set `pocket`, and is needed for those in one.
+
+    Raises:
+        ConfigError: There is no such set, or it lacks a pocket.
+    """
+    sets = checked_sets(include)
+    if pocket is not None:
+        return tuple(one for one in COSTS[1:] if one in (*sets, IN_POCKET[0]))
+    for one in sets:
+        if one in IN_POCKET:
+            raise ConfigError(f"include: {one} needs a protein: expected a pocket (--pocket)")
+    return sets
 
 
 def processes_for(workers: int, time_limit: float | None) -> int:
@@ -60,6 +79,6 @@ def check_sample(sample: int | None, sets: Sequence[str], total: int | None) -> 
     if sample < 1:
         raise ConfigError(f"sample: expected at least 1 molecule, got {sample}")
     if not sets:
-        raise ConfigError(f"sample: expected an include of {' or '.join(COSTS[1:])} to apply to")
+        raise ConfigError(f"sample: expected an include of {', '.join(COSTS[1:])} to apply to")
     if total is None:
         raise ConfigError("sample: expected a list of molecules, whose length is known")

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from rdkit import Chem
 
 if TYPE_CHECKING:
+    from molgen.docking.pocket import Pocket
+    from molgen.evaluate.docked import Docked, Minimised
     from molgen.evaluate.energy import Relaxation
     from molgen.evaluate.geometry import Internal
     from molgen.evaluate.poses import Checks
+    from molgen.evaluate.strain import Conformations
 
 Valencies = Mapping[tuple[int, int], Container[tuple[int, int]]]
 """(atomic number, formal charge) -> allowed (aromatic bonds, sum of the other bond orders)."""
@@ -46,12 +49,16 @@ class Prepared:
     Args:
         mol: Any molecule, sanitised or not.
         valencies: Allowed valency tuples of the reference, or None for no reference.
+        pocket: What a pose is judged in, or None.
     """
 
-    def __init__(self, mol: Chem.Mol, valencies: Valencies | None = None) -> None:
+    def __init__(
+        self, mol: Chem.Mol, valencies: Valencies | None = None, pocket: Pocket | None = None
+    ) -> None:
         """See the class."""
         self.mol = mol
         self.valencies = valencies
+        self.pocket = pocket
 
     @cached_property
     def fragments(self) -> tuple[tuple[int, ...], ...]:
@@ -230,3 +237,51 @@ class Prepared:
         from molgen.evaluate.poses import checked
 
         return checked(self)
+
+    @cached_property
+    def conformations(self) -> Conformations:
+        """The pose held in place and free conformers, relaxed by MMFF94s.
+
+        Raises:
+            DataError: See `molgen.evaluate.strain.conformations`.
+        """
+        from molgen.evaluate.strain import conformations
+
+        return conformations(self.mol)
+
+    @cached_property
+    def vina_minimum(self) -> Minimised:
+        """The pose minimised by Vina.
+
+        Raises:
+            ConfigError: No pocket, or Vina or Open Babel is not installed.
+            DataError: The pose cannot be scored.
+        """
+        from molgen.evaluate.docked import minimised
+
+        return minimised(self)
+
+    @cached_property
+    def vina_docked(self) -> Docked:
+        """The ligand docked from a fresh conformer.
+
+        Raises:
+            ConfigError: No pocket, or Vina or Open Babel is not installed.
+            DataError: The ligand cannot be embedded or docked.
+        """
+        from molgen.evaluate.docked import docked
+
+        return docked(self)
+
+    @cached_property
+    def pocket_checks(self) -> Checks:
+        """PoseBusters' checks `dock` of the pose.
+
+        Raises:
+            ConfigError: No pocket, or PoseBusters is not installed.
+            DataError: No protein is near the pose.
+        """
+        from molgen.docking.checks import checked_pose
+        from molgen.evaluate.docked import ligand_of, pocket_of
+
+        return checked_pose(ligand_of(self), pocket_of(self))

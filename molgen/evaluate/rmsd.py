@@ -12,7 +12,10 @@ from rdkit.Chem import rdMolAlign
 from diffcore.errors import DataError
 
 MAX_MATCHES = 1000
-"""Symmetry mappings tried at most; molecules with more get an upper bound of their RMSD."""
+"""Symmetry mappings that RDKit tries; molecules with more are given to spyrmsd, where installed."""
+
+MAX_SPYRMSD = 200_000
+"""Molecules with more mappings than this keep RDKit's upper bound of their RMSD."""
 
 
 def without_hydrogens(mol: Chem.Mol) -> Chem.Mol:
@@ -52,6 +55,8 @@ def aligned_rmsd(
         DataError: the molecules are not the same, or one has no conformer.
     """
     a, b = _pair(probe, reference)
+    if _many_mappings(b):
+        return _by_spyrmsd(a, b, reference_conformer, aligned=True)
     return np.array(
         [
             rdMolAlign.GetBestRMS(
@@ -74,6 +79,8 @@ def in_place_rmsd(
         DataError: the molecules are not the same, or one has no conformer.
     """
     a, b = _pair(probe, reference)
+    if _many_mappings(b):
+        return _by_spyrmsd(a, b, reference_conformer, aligned=False)
     return np.array(
         [
             rdMolAlign.CalcRMS(
@@ -82,6 +89,37 @@ def in_place_rmsd(
             for c in a.GetConformers()
         ]
     )
+
+
+def _many_mappings(mol: Chem.Mol) -> bool:
+    """Whether there are more mappings than RDKit tries, but not too many, and spyrmsd is there."""
+    from importlib.util import find_spec
+
+    def mappings(most: int) -> int:
+        return len(mol.GetSubstructMatches(mol, uniquify=False, maxMatches=most))
+
+    if mappings(MAX_MATCHES) < MAX_MATCHES or find_spec("spyrmsd") is None:
+        return False
+    return mappings(MAX_SPYRMSD) < MAX_SPYRMSD
+
+
+def _by_spyrmsd(
+    a: Chem.Mol, b: Chem.Mol, reference_conformer: int, aligned: bool
+) -> NDArray[np.float64]:
+    """RMSD [C] over all mappings (Meli and Biggin 2020, J. Cheminf. 12, 49)."""
+    from spyrmsd.rmsd import symmrmsd
+
+    numbers = [np.array([atom.GetAtomicNum() for atom in m.GetAtoms()]) for m in (b, a)]
+    graphs = [Chem.GetAdjacencyMatrix(m) for m in (b, a)]
+    found = symmrmsd(
+        b.GetConformer(reference_conformer).GetPositions(),
+        [c.GetPositions() for c in a.GetConformers()],
+        *numbers,
+        *graphs,
+        center=aligned,
+        minimize=aligned,
+    )
+    return np.atleast_1d(np.asarray(found, dtype=np.float64))
 
 
 def _pair(probe: Chem.Mol, reference: Chem.Mol) -> tuple[Chem.Mol, Chem.Mol]:

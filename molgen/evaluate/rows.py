@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from rdkit import Chem, rdBase
 
@@ -16,12 +16,22 @@ from molgen.evaluate.validity import reason as strict_reason
 from molgen.evaluate.workers import Lost, map_supervised
 from molgen.io import Entry, Record, parse, to_binary
 
+if TYPE_CHECKING:
+    from molgen.docking.pocket import Pocket
+
 Row = dict[str, Any]
 
 COSTS: tuple[str, ...] = get_args(Cost)
 """The sets of metrics, cheapest first; the first is always measured."""
 
-LIMITS: Mapping[str, float] = {"cheap": 60.0, "posebusters": 300.0, "xtb": 600.0}
+LIMITS: Mapping[str, float] = {
+    "cheap": 60.0,
+    "posebusters": 300.0,
+    "xtb": 600.0,
+    "strain": 600.0,
+    "pocket": 300.0,
+    "docking": 1200.0,
+}
 """Wall seconds that a set may take for one molecule where no time limit is given."""
 
 DEFAULT_LIMIT = 60.0
@@ -54,6 +64,7 @@ class Plan:
         metrics: Name -> metric with a row function, of the sets to measure.
         sampled: Only some molecules get the sets beyond the cheap one.
         missing: Name of a metric -> what to install before it can be measured.
+        pocket: What poses are judged in, or None.
     """
 
     include: tuple[str, ...] = ()
@@ -61,15 +72,22 @@ class Plan:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     sampled: bool = False
     missing: Mapping[str, str] = field(default_factory=dict)
+    pocket: Pocket | None = None
 
     @classmethod
-    def of(cls, include: Iterable[str], valencies: Valencies | None, sampled: bool = False) -> Plan:
+    def of(
+        cls,
+        include: Iterable[str],
+        valencies: Valencies | None,
+        sampled: bool = False,
+        pocket: Pocket | None = None,
+    ) -> Plan:
         """The plan for the sets to include, with the metrics that `METRICS` holds now."""
         chosen = tuple(cost for cost in COSTS[1:] if cost in set(include))
         sets = (COSTS[0], *chosen)
         found = {k: m for k, m in METRICS.items() if m.row is not None and m.cost in sets}
         missing = {key: metric.missing for key, metric in found.items() if metric.missing}
-        return cls(chosen, valencies, found, sampled, missing)
+        return cls(chosen, valencies, found, sampled, missing, pocket)
 
     @cached_property
     def stages(self) -> list[tuple[str, dict[str, Metric]]]:
@@ -111,7 +129,7 @@ def make_row(job: Job, tell: Callable[[Row], None], plan: Plan) -> Row:
         return row | {"reason": kind, "error": wrong}
     errors: dict[str, list[str]] = {}
     with rdBase.BlockLogs():
-        prepared = Prepared(entry.mol, plan.valencies)
+        prepared = Prepared(entry.mol, plan.valencies, plan.pocket)
         row["reason"] = _measure("reason", strict_reason, prepared, errors) or ""
         for stage, metrics in plan.stages:
             if stage != COSTS[0]:

@@ -13,13 +13,14 @@ from rdkit import Chem, rdBase
 
 from diffcore.errors import ConfigError, DataError, OutputError
 from molgen.evaluate.collect import Rows
-from molgen.evaluate.options import check_sample, checked_sets, processes_for
+from molgen.evaluate.options import check_sample, processes_for, sets_with_pocket
 from molgen.evaluate.rows import Plan, Row, make_jobs, make_rows
 from molgen.evaluate.summary import count_reasons, describe, summarise
 from molgen.io import Entry, Record
 
 if TYPE_CHECKING:
     from molgen.datasets.reference import Reference
+    from molgen.docking.pocket import Pocket
     from molgen.evaluate.report import Report
 
 
@@ -117,6 +118,7 @@ def evaluate(
     time_limit: float | None = None,
     run: Mapping[str, Any] | None = None,
     progress: bool = True,
+    pocket: Pocket | None = None,
 ) -> Evaluation:
     """Scores molecules by the metrics of `METRICS`; nothing given is changed.
 
@@ -125,7 +127,8 @@ def evaluate(
             records of `molgen.io`; consumed one by one.
         reference: Name of a shipped reference, a `Reference`, or None to judge without: then
             valencies are RDKit's and stability and novelty stay empty.
-        include: Sets of metrics beyond the cheap one: "posebusters", "xtb".
+        include: Sets of metrics beyond the cheap one: "posebusters", "xtb", "strain", and with a
+            pocket "docking".
         sample: Measure those sets on so many molecules only, evenly spread over the set.
         workers: Processes; 0 for one a core. One works in this process, unless a time limit is
             given: only another process can be ended.
@@ -135,6 +138,8 @@ def evaluate(
         run: How the set was made. `seconds` (wall time to make all of them) and `evaluations`
             (network evaluations a molecule) are added to the summary.
         progress: Show a bar when it takes more than two seconds.
+        pocket: The molecules are poses in this pocket (`molgen.docking.pocket.read_pocket`): the
+            set "pocket" is measured, too.
 
     Returns:
         The row table and the summary.
@@ -147,10 +152,10 @@ def evaluate(
         raise ConfigError(f"expected a list of molecules, got {type(mols).__name__}")
     known = find_reference(reference)
     total = len(mols) if isinstance(mols, Sequence) else None
-    sets = checked_sets(include)
+    sets = sets_with_pocket(include, pocket)
     check_sample(sample, sets, total)
     processes = processes_for(workers, time_limit)
-    plan = Plan.of(sets, None if known is None else known.valency, sample is not None)
+    plan = Plan.of(sets, None if known is None else known.valency, sample is not None, pocket)
     rows = Rows(known)
     made = make_rows(make_jobs(mols, sample, total), plan, processes, time_limit)
     for row in rows_bar(made, total, progress):

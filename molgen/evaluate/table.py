@@ -17,6 +17,7 @@ from molgen.evaluate import (
     substructure,
     validity,
 )
+from molgen.evaluate.docking_table import DOCKING
 from molgen.evaluate.legacy_table import LEGACY
 from molgen.evaluate.metric import Cost, Family, Metric
 from molgen.evaluate.physics_table import PHYSICS
@@ -250,5 +251,5 @@ _COORDINATES: dict[str, Metric] = {
 }
 """Long texts, hence the last columns: what the distances of geometry are made of."""
 
-METRICS: dict[str, Metric] = {**_FACTS, **_STRICT, **PHYSICS, **LEGACY, **_COORDINATES}
+METRICS: dict[str, Metric] = {**_FACTS, **_STRICT, **PHYSICS, **DOCKING, **LEGACY, **_COORDINATES}
 """Name -> metric. Those with `row` are columns of the table, those `summarised` in the summary."""

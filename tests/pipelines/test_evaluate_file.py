@@ -118,7 +118,7 @@ def test_a_file_that_holds_no_molecules_is_one_line(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"include": "gold"}, "include: expected posebusters or xtb"),
+        ({"include": "gold"}, "include: expected one of posebusters, xtb, strain"),
         ({"workers": -2}, "workers: expected"),
         ({"time_limit": -1.0}, "time_limit: expected"),
         ({"sample": 5}, "sample: expected an include"),
