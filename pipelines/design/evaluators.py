@@ -108,6 +108,15 @@ class Evaluator:
             return _metric(self.source)(scene.prepared(self.source in WITH_REFERENCE))
         return self.load()(scene.thing, **self.settings)
 
+    def warm(self) -> None:
+        """Loads what it needs."""
+        if self.kind == "metric":
+            _metric(self.source)
+            if self.source in WITH_REFERENCE:
+                _valencies()
+        else:
+            self.load()
+
     def load(self) -> Callable[..., Any]:
         """The function."""
         if self.function is not None:

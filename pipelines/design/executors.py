@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from diffcore.errors import ConfigError
+from diffcore.errors import ConfigError, DesignloomError
 from pipelines.design.evaluators import Evaluator, Result, assess
 from pipelines.design.names import unknown
 
@@ -91,7 +91,7 @@ def _limited(call: Callable[[], Any], seconds: float) -> Any:
     try:
         return call()
     except _TimeLimitError as error:
-        raise TimeoutError(f"time limit: {error}") from None
+        raise DesignloomError(f"time limit: {error}") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -105,27 +105,36 @@ class Pool:
 
     Args:
         workers: processes; 0 for one a core.
-        time_limit: wall seconds for a job.
+        time_limit: wall seconds for a job: one candidate, the cheap or the dear evaluators.
     """
 
     def __init__(self, workers: int = 0, time_limit: float = 600.0) -> None:
         """See the class."""
-        from molgen.evaluate.options import cores
-        from molgen.evaluate.workers import SupervisedPool
+        self.workers, self.time_limit = workers, time_limit
+        self._pool: Any = None
 
-        self.time_limit = time_limit
-        self._pool = SupervisedPool(
-            _work, workers=workers or cores(), time_limit=time_limit, lease=8
-        )
+    def _started(self, evaluators: tuple[Evaluator, ...]) -> Any:
+        """The processes; what evaluators load is on no job's time."""
+        if self._pool is None:
+            from molgen.evaluate.options import cores
+            from molgen.evaluate.workers import SupervisedPool
+
+            warm_up = partial(_warm_up, evaluators)
+            number = self.workers or cores()
+            self._pool = SupervisedPool(_work, number, self.time_limit, warm_up=warm_up)
+        return self._pool
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Finished]:
         """See `Executor`."""
         done: dict[int, list[Result]] = {}
         left = list(enumerate(jobs))
+        if not left:
+            return
+        pool = self._started(jobs[0].evaluators)
         for attempt in range(1, ATTEMPTS + 1):
             again: list[tuple[int, Job]] = []
             sent = [(one.form, one.content, rest(one, done.get(i, []))) for i, one in left]
-            for place, answer in self._pool.run(sent):
+            for place, answer in pool.run(sent):
                 number, job = left[place]
                 results = done.get(number, []) + _results(answer)
                 missing = rest(job, results)
@@ -142,7 +151,14 @@ class Pool:
 
     def close(self) -> None:
         """Ends the processes."""
-        self._pool.close()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+
+def _warm_up(evaluators: tuple[Evaluator, ...]) -> None:
+    for one in evaluators:
+        one.warm()
 
 
 def rest(job: Job, results: Iterable[Result]) -> tuple[Evaluator, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from diffcore.errors import ConfigError, DataError
+from diffcore.errors import ConfigError, DataError, DesignloomError
 from pipelines.design.names import unknown
 from pipelines.design.plugins import (
     GENERATORS,
@@ -106,7 +106,12 @@ def make_source(name: str, settings: Mapping[str, Any], folder: Path | None = No
         key: str(inside(folder, value)) if key in FILES and name in BUILTIN else value
         for key, value in settings.items()
     }
-    made = factory(**placed)
+    try:
+        made = factory(**placed)
+    except (DesignloomError, OSError):
+        raise
+    except Exception as error:  # somebody else's code: it may fail in any way
+        raise ConfigError(f"generator {name}: {type(error).__name__}: {error}") from error
     if not isinstance(made, Generator):
         raise ConfigError(f"generator {name}: expected an object with sample(), got {made!r}")
     identity = dict(getattr(made, "identity", {}))
