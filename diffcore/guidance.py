@@ -72,7 +72,7 @@ def classifier_free(
         processes: one per field.
         scale: s, for all fields or per field.
         interval: times, or a `Range`, in which it acts; elsewhere the conditional denoiser alone is
-            evaluated (Kynkaanniemi et al. 2024).
+            evaluated (Kynkaanniemi et al. 2024). One denoiser is evaluated where s is 0 or 1.
 
     Raises:
         ConfigError: a scale that is not a finite number or of no field.
@@ -80,9 +80,12 @@ def classifier_free(
     check_scale("classifier_free", scale, processes)
     within = interval if isinstance(interval, Range) else Range(*interval)
     rest = {n: 1.0 - scale_of(scale, n) for n in processes}
+    off = all(r == 1.0 for r in rest.values())
 
     def wrapped(state: State, times: Times, context: Context) -> State:
         inside = within.holds(processes, times)
+        if off and bool(inside.all()):
+            return unconditional(state, times, context)
         told = conditional(state, times, context)
         if not any(rest.values()) or not bool(inside.any()):
             return told

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import os
 import re
 import sys
@@ -255,6 +256,7 @@ def _parse(
     parser = _parser(name, command, function)
     switches = _switches(function)
     words = [f"{word}=true" if word in switches else word for word in words]
+    words = _gathered(words, _lists(function))
     try:
         values = parser.parse_args(words).as_dict()
     except (argparse.ArgumentError, UnicodeDecodeError, RecursionError) as error:
@@ -300,6 +302,34 @@ def _switches(function: Callable[..., object]) -> set[str]:
         for parameter in parameters
         if isinstance(parameter.default, bool)
     }
+
+
+def _lists(function: Callable[..., object]) -> set[str]:
+    """Options of the function that can be given several times: those of sequences."""
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        _dashed(f"--{parameter.name}")
+        for parameter in parameters
+        if re.match(r"(list|Sequence|tuple)\[str\b", str(parameter.annotation))
+    }
+
+
+def _gathered(words: Sequence[str], lists: set[str]) -> list[str]:
+    """``--property a --property b`` as ``--property=["a", "b"]``; a list in brackets stays."""
+    rest: list[str] = []
+    found: dict[str, list[str]] = {}
+    queue = list(words)
+    while queue:
+        option, equals, value = queue.pop(0).partition("=")
+        if option not in lists or (not equals and not queue):
+            rest.append(f"{option}{equals}{value}")
+            continue
+        value = value if equals else queue.pop(0)
+        if value.startswith("["):
+            rest.append(f"{option}={value}")
+        else:
+            found.setdefault(option, []).append(value)
+    return rest + [f"{option}={json.dumps(values)}" for option, values in found.items()]
 
 
 def _dashed(option: str) -> str:

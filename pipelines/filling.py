@@ -8,10 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcore.errors import DataError, YieldError
 from molgen.progress import molecule_bar
 from pipelines.resume import Held, check_origin, held, made, read_rejected, write_rejected
 
 if TYPE_CHECKING:
+    from rdkit import Chem
+
     from molgen.deliver import Ledger
     from molgen.demands import Demands
     from molgen.generate import MoleculeGenerator
@@ -42,9 +45,9 @@ def fill(
     options: dict[str, Any],
 ) -> str:
     """Write the molecules up to `number`, under a bar with the time left."""
-    start = writer.count
+    start, asked = writer.count, request_text(options)
     for one in islice(made(writer.path), 1 if start else 0):
-        check_origin(writer.path, one, seed, "")
+        check_origin(writer.path, one, seed, "", asked)
     if start >= number:
         return ""
     generator = load()
@@ -53,8 +56,81 @@ def fill(
         for mol in generator.stream(
             number - start, seed=seed, start=start, progress=bar.update, **options
         ):
-            writer.write(mol)
+            writer.write(_told(mol, asked))
     return ""
+
+
+def climb(
+    writer: MoleculeWriter,
+    number: int,
+    seed: int,
+    load: Callable[[], MoleculeGenerator],
+    options: dict[str, Any],
+    how: dict[str, Any],
+) -> str:
+    """Write the best molecules of a search, the best first; says what it cost.
+
+    Raises:
+        YieldError: it found fewer than `number`; the file holds those.
+    """
+    found = load().optimise(number, seed=seed, progress=True, **how, **options)
+    asked = request_text({**options, "reward": how["reward"]})
+    for mol in found.mols:
+        writer.write(_told(mol, asked))
+    if len(found.mols) < number:
+        raise YieldError(f"{len(found.mols)} of {number} molecules; {found}")
+    return str(found)
+
+
+def read_fragment(path: Path) -> Chem.Mol:
+    """The one molecule of a file with coordinates.
+
+    Raises:
+        ConfigError: an unknown suffix.
+        DataError: the file cannot be read, or holds anything but one molecule with coordinates.
+    """
+    from molgen.io import read_molecules
+
+    entries = list(islice(read_molecules(path), 2))
+    if len(entries) != 1:
+        raise DataError(f"--keep: {path}: expected one molecule, got several")
+    mol = entries[0].mol
+    if mol is None:
+        raise DataError(f"--keep: {path}: {entries[0].reason}")
+    if not mol.GetNumConformers() or not mol.GetConformer().Is3D():
+        raise DataError(f"--keep: {path}: expected 3D coordinates; --scaffold takes a graph alone")
+    return mol
+
+
+REQUEST = ("formula", "charge", "scaffold", "keep", "property", "strength", "candidates", "reward")
+
+
+def request_text(options: dict[str, Any]) -> str:
+    """What is asked of every molecule, as it stands in the file; a fragment by its SMILES."""
+    words = []
+    for name in REQUEST:
+        value = options.get(name)
+        if name == "keep" and value is not None:
+            words.append(f"keep={_written(value)}")
+        elif value is not None:
+            words.append(f"{name}={value}")
+    return " ".join(words)
+
+
+def _written(mol: Chem.Mol) -> str:
+    """SMILES and a digest of the places."""
+    from hashlib import sha256
+
+    from rdkit import Chem
+
+    places = mol.GetConformer().GetPositions().round(4).tolist()
+    return f"{Chem.MolToSmiles(mol)}@{sha256(repr(places).encode()).hexdigest()[:8]}"
+
+
+def _told(mol: Chem.Mol, asked: str) -> Chem.Mol:
+    if asked:
+        mol.SetProp("request", asked)
+    return mol
 
 
 def fill_with_good(
@@ -70,7 +146,8 @@ def fill_with_good(
     """Write molecules that meet the demands up to `number`; says what was rejected and why."""
     from molgen.deliver import good_molecules  # loads every metric: for those who demand something
 
-    before = held(writer.path, seed, str(demands)) if writer.count else Held([], [])
+    asked = request_text(options)
+    before = held(writer.path, seed, str(demands), asked) if writer.count else Held([], [])
     ledger = _ledger(before.indices, rejected)
     ledger.repaired = len(before.indices) if demands.repair else 0
     if writer.count >= number:
@@ -87,7 +164,7 @@ def fill_with_good(
             max_tries=max_tries,
             progress=True,
         ):
-            writer.write(mol)
+            writer.write(_told(mol, asked))
     finally:
         if rejected is not None and ledger.made:
             write_rejected(rejected, [(row.index, row.reason, row.smiles) for row in ledger.log])

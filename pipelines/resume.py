@@ -10,17 +10,21 @@ from typing import NamedTuple
 
 from diffcore.errors import ConfigError, DataError, OutputError
 
-ORIGIN = ("seed", "index", "demands")
+ORIGIN = ("seed", "index", "demands", "request")
 """Properties of a molecule in a file."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """Origin of a molecule in a file: seed and index of its sequence, its demands, its graph."""
+    """Origin of a molecule in a file: seed and index of its sequence, demands, request, graph.
+
+    A request is None in a file whose format does not tell.
+    """
 
     seed: str
     index: str
     demands: str
+    request: str | None
     smiles: str
 
 
@@ -38,8 +42,9 @@ def made(path: Path) -> Iterator[Made]:
     elif path.suffix.lower() == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                seed, index, demands, smiles = ((row.get(k) or "") for k in (*ORIGIN, "smiles"))
-                yield Made(seed, index, demands, smiles)
+                names = ("seed", "index", "demands", "smiles")
+                seed, index, demands, smiles = ((row.get(k) or "") for k in names)
+                yield Made(seed, index, demands, row.get("request"), smiles)
 
 
 def _made_sdf(path: Path) -> Iterator[Made]:
@@ -51,20 +56,23 @@ def _made_sdf(path: Path) -> Iterator[Made]:
         if entry.mol is None:
             raise DataError(f"{path}: record {entry.number + 1} is broken: {entry.reason}")
         props = entry.mol.GetPropsAsDict(includePrivate=False, includeComputed=False)
-        seed, index, demands = (str(props.get(key, "")) for key in ORIGIN)
-        yield Made(seed, index, demands, smiles(Prepared(entry.mol)))
+        seed, index, demands, asked = (str(props.get(key, "")) for key in ORIGIN)
+        yield Made(seed, index, demands, asked, smiles(Prepared(entry.mol)))
 
 
-def check_origin(path: Path, one: Made, seed: int, demands: str) -> None:
-    """Raise ConfigError unless a molecule is of this seed and met these demands."""
+def check_origin(path: Path, one: Made, seed: int, demands: str, request: str = "") -> None:
+    """Raise ConfigError unless a molecule is of this seed, demands and request."""
     if one.seed and one.seed != str(seed):
         raise ConfigError(f"{path} was made with --seed {one.seed}: expected the same, got {seed}")
     if one.index and one.demands != demands:
         had, got = one.demands or "no demands", demands or "none"
         raise ConfigError(f"{path} was made with {had!r}: expected the same, got {got!r}")
+    if one.index and one.request is not None and one.request != request:
+        had, got = one.request or "no request", request or "none"
+        raise ConfigError(f"{path} was made with {had!r}: expected the same, got {got!r}")
 
 
-def held(path: Path, seed: int, demands: str) -> Held:
+def held(path: Path, seed: int, demands: str, request: str = "") -> Held:
     """What is in the file already.
 
     Raises:
@@ -81,7 +89,7 @@ def held(path: Path, seed: int, demands: str) -> Held:
     indices: list[int] = []
     smiles: list[str] = []
     for one in made(path):
-        check_origin(path, one, seed, demands)
+        check_origin(path, one, seed, demands, request)
         if not one.index.isdigit() or (indices and int(one.index) <= indices[-1]):
             raise ConfigError(f"{path}: --resume expects molecules in the order of their index")
         indices.append(int(one.index))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from diffcore import random
+from diffcore.coupling import align_noise
 from diffcore.denoisers import Counted, Denoiser, Oracle
 from diffcore.domains import Grid, Nodes, Pairs, Points
 from diffcore.editing import Jumps, Known, inpaint
@@ -259,6 +260,14 @@ def test_what_the_denoiser_sees_of_the_known_part(noise: str) -> None:
     assert all(abs(e.mean()) < 0.2 and abs(e.std() - 1) < 0.15 for e in eps)
     likeness = torch.corrcoef(torch.stack(eps))[0, 1:]
     assert (likeness > 0.999).all() if noise == "kept" else (likeness.abs() < 0.2).all()
+
+
+def test_noise_is_aligned_with_predictions_that_carry_a_gradient() -> None:
+    target = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    noise = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(2, 4, dtype=torch.bool)
+    found = align_noise(noise, target, mask)
+    torch.testing.assert_close(found.detach(), align_noise(noise, target.detach(), mask))
 
 
 def test_kept_noise_of_points_is_aligned_with_the_known_ones() -> None:

@@ -98,6 +98,20 @@ def test_guided_score_is_that_of_the_powers(schedule: Schedule, scale: float) ->
     torch.testing.assert_close(guided, clean["s"], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(("scale", "calls"), [(0.0, (0, 1)), (1.0, (1, 0)), (2.0, (1, 1))])
+def test_a_denoiser_without_weight_is_not_asked(scale: float, calls: tuple[int, int]) -> None:
+    processes = {"x": Gaussian(FlowTime(), Grid((2,)))}
+    told, untold = Counted(gaussian(FlowTime(), MEAN, STD)), Counted(
+        gaussian(FlowTime(), OTHER, STD)
+    )
+    state, times = noisy(FlowTime())
+    classifier_free(told, untold, processes, scale)(state, times, {})
+    assert (told.calls, untold.calls) == calls
+    part = classifier_free(told, untold, processes, scale, (2.0, 3.0))  # never inside
+    part(state, times, {})
+    assert (told.calls, untold.calls) == (calls[0] + 1, calls[1])
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 def test_guided_samples_of_gaussians_of_one_width(schedule: Schedule, dtype) -> None:
