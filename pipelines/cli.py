@@ -118,6 +118,10 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "list a store of campaigns, plot progress, export candidates and scores",
         {"-o": "output"},
     ),
+    ("bench", "design"): Command(
+        "pipelines.bench_design:bench_design",
+        "compare the strategies of design loops at equal evaluator calls (an hour)",
+    ),
     ("data", "components"): Command(
         "molgen.datasets.components:convert",
         "convert the wwPDB component dictionary into one compact file",

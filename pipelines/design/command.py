@@ -10,7 +10,7 @@ from diffcore.errors import ConfigError
 
 
 def design(
-    campaign: Path,
+    campaign: str,
     check: bool = False,
     resume: bool = False,
     executor: str | None = None,
@@ -23,7 +23,7 @@ def design(
     """Run a campaign: propose, evaluate, select, learn, record.
 
     Args:
-        campaign: YAML file with name, generator, objectives and the like.
+        campaign: YAML file with name, generator, objectives and the like, or a shipped campaign.
         check: Check the file and stop.
         resume: Go on with the campaign of this name in the store.
         executor: Where evaluations run, in place of the file's: process, pool or ray.

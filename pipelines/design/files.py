@@ -7,6 +7,7 @@ from typing import Any
 
 from diffcore.errors import ConfigError, DataError
 from pipelines.design.campaign import Campaign, from_mapping
+from pipelines.design.names import unknown
 from pipelines.design.sources import inside
 
 MAX_BYTES = 1 << 20
@@ -17,23 +18,47 @@ def read_campaign(path: str | Path, **changes: Any) -> Campaign:
     """The campaign of a file, checked.
 
     Args:
-        path: YAML file; its folder holds all files that it names.
+        path: YAML file; its folder holds all files that it names. Or the name of a shipped one,
+            which works in the current folder.
         changes: keys that replace those of the file, where they are not None.
 
     Raises:
         DataError: the file is missing or is no YAML.
         ConfigError: anything in it is unknown, missing or out of range.
     """
-    path = Path(path)
+    path = shipped_or_file(path)
+    folder = Path() if path in shipped().values() else path.parent
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise DataError(f"{path}: expected keys such as name and generator, got no mapping")
     values |= {key: value for key, value in changes.items() if value is not None}
-    values["store"] = _store(path.parent, values)
+    values["store"] = _store(folder, values)
     try:
-        return from_mapping(values, path.parent)
+        return from_mapping(values, folder)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def shipped() -> dict[str, Path]:
+    """Campaigns that come with the package, by name."""
+    from importlib.resources import files
+
+    folder = Path(str(files("pipelines"))) / "campaigns"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def shipped_or_file(name: str | Path) -> Path:
+    """A campaign file, or the one of a shipped campaign by its name.
+
+    Raises:
+        ConfigError: neither.
+    """
+    path, known = Path(name), shipped()
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return path
+    if str(name) not in known:
+        raise unknown("campaign", str(name), [*known, "or a .yaml file"])
+    return known[str(name)]
 
 
 def _store(folder: Path, values: dict[str, Any]) -> str:
