@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from molgen.weights.files import find_model
 if TYPE_CHECKING:
     from rdkit import Chem
 
+    from molgen.docking.pocket import Pocket
     from molgen.torsions import TorsionGraph
 
 Floats = NDArray[np.float64]
@@ -99,8 +101,23 @@ class ConformerGenerator:
         fill_module(network, load_weights(path, card), path)
         return cls(task, ConformerDenoiser(network, task.process()), settings, card)
 
-    def sample(self, mol: Chem.Mol | str, n: int = 50, *, seed: int = 0) -> Chem.Mol:
-        """Up to ``n`` conformers of a molecule, the most representative first.
+    def sample(
+        self,
+        mol: Chem.Mol | str,
+        n: int = 50,
+        *,
+        seed: int = 0,
+        pocket: str | Path | Pocket | None = None,
+        reference_ligand: str | Path | Chem.Mol | None = None,
+        centre: Sequence[float] | None = None,
+        box: float | Sequence[float] | None = None,
+        exhaustiveness: int = 8,
+    ) -> Chem.Mol:
+        """Up to ``n`` conformers of a molecule, the most representative first; or poses.
+
+        With a pocket, conformers of the model are docked into it by AutoDock Vina, and poses come
+        back in the protein's frame, the lowest energy first. The model itself does not see the
+        protein.
 
         Args:
             mol: a molecule or its SMILES. Hydrogens that are implicit are added after the other
@@ -108,26 +125,67 @@ class ConformerGenerator:
             n: how many; fewer come back only for small rigid molecules, or where conformers had
                 to be dropped because their stereo was not the marked one.
             seed: of the random numbers.
+            pocket: PDB file of the protein, or a `molgen.docking.pocket.Pocket`.
+            reference_ligand: with a pocket: a ligand that sits in it, file or molecule.
+            centre: with a pocket: middle of the box, three numbers in Angstrom.
+            box: with a pocket: its edge or three edges, Angstrom.
+            exhaustiveness: with a pocket: searches of Vina.
 
         Returns:
             A molecule with conformers 0, 1, ... in Angstrom. Each has the double properties
             ``confidence`` (share of the model's samples that are nearest to this conformer) and
-            ``overlap`` (Angstrom, see `molgen.embedding.overlap`), the molecule ``model`` and
-            ``seed``.
+            ``overlap`` (Angstrom, see `molgen.embedding.overlap`), poses also ``vina_score`` and
+            ``vina_min`` (kcal/mol); the molecule ``model`` and ``seed``.
 
         Raises:
-            ConfigError: ``n`` or ``seed`` is outside what is allowed.
-            DataError: the molecule cannot be read or embedded.
+            ConfigError: ``n`` or ``seed`` is outside what is allowed, a pocket lacks its place, or
+                Vina is not installed.
+            DataError: the molecule cannot be read, embedded or docked, or the protein not read.
         """
         from molgen import embedding
+
+        if pocket is None and any(x is not None for x in (reference_ligand, centre, box)):
+            raise ConfigError("reference_ligand, centre, box: expected a pocket beside them")
 
         if not 1 <= n <= MAX_CONFORMERS:
             raise ConfigError(f"n: expected 1 to {MAX_CONFORMERS} conformers, got {n}")
         if seed < 0:
             raise ConfigError(f"seed: expected 0 or more, got {seed}")
         whole = embedding.prepared(mol)
+        if pocket is not None:
+            from molgen.docking.pocket import as_pocket
+
+            where = as_pocket(pocket, reference_ligand, centre, box)
+            return self._placed(whole, where, n, seed, exhaustiveness)
         pool = self.pool(whole, n, seed)
         return self._chosen(whole, pool, n, seed)
+
+    def _placed(
+        self, mol: Chem.Mol, pocket: Pocket, n: int, seed: int, exhaustiveness: int
+    ) -> Chem.Mol:
+        """The molecule with up to n poses as conformers."""
+        from molgen import embedding
+        from molgen.docking.ensemble import STARTS, place
+        from molgen.selection import choose, symmetric_rmsd
+
+        pool = self.pool(mol, STARTS, seed)
+        heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
+        distance = symmetric_rmsd(pool[:, heavy], embedding.symmetries(mol))
+        chosen, _ = choose(distance, STARTS)
+        starts = [pool[k] for k in chosen.tolist()]
+        poses = place(mol, pocket, starts, pool, n, exhaustiveness=exhaustiveness, seed=seed)
+        made = np.stack([pose.positions for pose in poses])
+        overlap = embedding.overlap(mol, made)
+        properties = [
+            {
+                "confidence": pose.confidence,
+                "overlap": bad,
+                "vina_score": pose.vina_score,
+                "vina_min": pose.vina_min,
+            }
+            for pose, bad in zip(poses, overlap.tolist(), strict=True)
+        ]
+        return self._with_conformers(mol, made, properties, seed)
 
     def pool(self, mol: Chem.Mol, n: int, seed: int) -> Floats:
         """Candidate positions [S, A, 3] of a prepared molecule, for n conformers to choose from.
@@ -194,9 +252,6 @@ class ConformerGenerator:
 
     def _chosen(self, mol: Chem.Mol, pool: Floats, n: int, seed: int) -> Chem.Mol:
         """The molecule with the n most representative members of the pool as conformers."""
-        from rdkit import Chem
-        from rdkit.Geometry import Point3D  # noqa: F401 - conformers need its converters
-
         from molgen import embedding
         from molgen.selection import choose, symmetric_rmsd
 
@@ -204,15 +259,25 @@ class ConformerGenerator:
         distance = symmetric_rmsd(pool[:, heavy], embedding.symmetries(mol))
         chosen, share = choose(distance, n)
         overlap = embedding.overlap(mol, pool[chosen])
+        rows = zip(chosen.tolist(), share.tolist(), overlap.tolist(), strict=True)
+        good = [row for row in rows if embedding.keeps_stereo(mol, pool[row[0]])]
+        properties = [{"confidence": p, "overlap": bad} for _, p, bad in good]
+        return self._with_conformers(mol, pool[[k for k, _, _ in good]], properties, seed)
+
+    def _with_conformers(
+        self, mol: Chem.Mol, positions: Floats, properties: list[dict[str, float]], seed: int
+    ) -> Chem.Mol:
+        """A copy with these conformers [C, A, 3], each with its properties."""
+        from rdkit import Chem
+        from rdkit.Geometry import Point3D  # noqa: F401 - conformers need its converters
+
         out = Chem.Mol(mol)
-        for k, p, bad in zip(chosen.tolist(), share.tolist(), overlap.tolist(), strict=True):
-            if not embedding.keeps_stereo(mol, pool[k]):
-                continue
+        for pos, values in zip(positions, properties, strict=True):
             conformer = Chem.Conformer(mol.GetNumAtoms())
             conformer.Set3D(True)
-            conformer.SetPositions(np.ascontiguousarray(pool[k]))
-            conformer.SetDoubleProp("confidence", p)
-            conformer.SetDoubleProp("overlap", bad)
+            conformer.SetPositions(np.ascontiguousarray(pos))
+            for name, value in values.items():
+                conformer.SetDoubleProp(name, value)
             out.AddConformer(conformer, assignId=True)
         out.SetProp("model", str(self.card.get("name", "unnamed")))
         out.SetProp("seed", str(seed))

@@ -124,6 +124,25 @@ def read_pocket(
     return Pocket(Path(protein), structure, found, reference)
 
 
+def as_pocket(
+    pocket: str | Path | Pocket,
+    reference_ligand: str | Path | Chem.Mol | None = None,
+    centre: Sequence[float] | None = None,
+    box: float | Sequence[float] | None = None,
+) -> Pocket:
+    """The pocket itself, or that of a file; see `read_pocket`.
+
+    Raises:
+        ConfigError: a pocket that is ready has a place already, or see `read_pocket`.
+        DataError: see `read_pocket`.
+    """
+    if not isinstance(pocket, Pocket):
+        return read_pocket(pocket, reference_ligand, centre=centre, box=box)
+    if any(x is not None for x in (reference_ligand, centre, box)):
+        raise ConfigError("reference_ligand, centre, box: the pocket given has its place already")
+    return pocket
+
+
 def read_reference(given: str | Path | Chem.Mol) -> Chem.Mol:
     """The first molecule of a file (or a molecule), sanitised, with a 3D conformer.
 

@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffcore.errors import ConfigError, DataError
 from molgen.docking.pocket import Box
@@ -52,8 +51,9 @@ def receptor_pdbqt(structure: Structure, box: Box) -> str:
 def within(structure: Structure, box: Box, margin: float) -> Structure:
     """Whole residues with an atom in a box that is larger by a margin (Angstrom) on all sides."""
     low, high = box.corners(margin)
-    inside = np.asarray((structure.positions >= low) & (structure.positions <= high)).all(1)
-    wanted = {r for r, there in zip(structure.residues, inside.tolist(), strict=True) if there}
+    above, below = structure.positions >= low, structure.positions <= high
+    rows = np.nonzero(np.all(above & below, axis=1))[0].tolist()
+    wanted = {structure.residues[k] for k in rows}
     return structure.select(k for k, r in enumerate(structure.residues) if r in wanted)
 
 

@@ -89,7 +89,8 @@ def _redocked(
 def describe(mol: Chem.Mol) -> dict[str, int]:
     """Rotatable bonds (RDKit's strict definition: no amides, no rings) and heavy atoms."""
     return {
-        "rotatable_bonds": int(rdMolDescriptors.CalcNumRotatableBonds(mol)),
+        # explicit hydrogens would make methyl groups count
+        "rotatable_bonds": int(rdMolDescriptors.CalcNumRotatableBonds(Chem.RemoveHs(mol))),
         "heavy_atoms": mol.GetNumHeavyAtoms(),
     }
 

@@ -86,6 +86,7 @@ def dock(
     n_poses: int = 9,
     seed: int = 0,
     conformer: int = -1,
+    energy_range: float = 3.0,
 ) -> list[Pose]:
     """Poses of a ligand in the pocket's box, the best energy first.
 
@@ -96,9 +97,10 @@ def dock(
         mol: ligand with explicit hydrogens and a conformer.
         pocket: where to dock.
         exhaustiveness: independent searches; time grows with it.
-        n_poses: poses at most, at least 1 Angstrom apart and within 3 kcal/mol of the best.
+        n_poses: poses at most, at least 1 Angstrom apart.
         seed: of the searches, 0 or more.
         conformer: which conformer.
+        energy_range: poses reach so far above the best, kcal/mol.
 
     Raises:
         ConfigError: an option is outside what is allowed, or Vina or Open Babel is missing.
@@ -110,15 +112,13 @@ def dock(
     if not 0 <= seed < MAX_SEED:
         raise ConfigError(f"seed: expected 0 to {MAX_SEED - 1}, got {seed}")
     file = ligand_pdbqt(mol, conformer)
-    text = receptor_pdbqt(pocket.structure, pocket.box)
+    # Vina draws a seed of its own for 0
+    engine = _mapped(receptor_pdbqt(pocket.structure, pocket.box), pocket.box, seed + 1)
     with _quiet("dock"):
-        # an engine of its own: what it did before changes what it finds
-        engine = _engine(text, seed + 1)  # Vina draws a seed of its own for 0
         engine.set_ligand_from_string(file.text)
-        engine.compute_vina_maps(list(pocket.box.centre), list(pocket.box.size))
         engine.dock(exhaustiveness=exhaustiveness, n_poses=n_poses)
-        energies = np.atleast_2d(engine.energies(n_poses=n_poses, energy_range=3.0))
-        models = pdbqt_models(engine.poses(n_poses=n_poses, energy_range=3.0))
+        energies = np.atleast_2d(engine.energies(n_poses=n_poses, energy_range=energy_range))
+        models = pdbqt_models(engine.poses(n_poses=n_poses, energy_range=energy_range))
     found = zip(models, energies[:, 0].tolist(), strict=False)
     poses = [Pose(_posed(mol, file, model), energy) for model, energy in found]
     if not poses:
@@ -148,8 +148,9 @@ def _around(pocket: Pocket, positions: Floats) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _mapped(text: str, box: Box) -> Any:
-    engine = _engine(text, 1)
+def _mapped(text: str, box: Box, seed: int = 1) -> Any:
+    """An engine with its grids for all types of atoms; a search leaves nothing behind in it."""
+    engine = _engine(text, seed)
     with _quiet("grid"):
         engine.compute_vina_maps(list(box.centre), list(box.size))
     return engine

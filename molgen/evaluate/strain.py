@@ -43,6 +43,19 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class FreeConformers:
+    """Conformers [A, 3] of a molecule without its protein, relaxed by MMFF94s.
+
+    Attributes:
+        positions: lowest first.
+        energies: kcal/mol.
+    """
+
+    positions: tuple[Floats, ...] = ()
+    energies: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Conformations:
     """Geometries [A, 3] relaxed by MMFF94s, energies in kcal/mol.
 
@@ -51,47 +64,79 @@ class Conformations:
         held: the pose with its atoms held.
         held_energy: its energy.
         free: the freely relaxed pose and the conformers, lowest first.
-        free_energies: their energies.
     """
 
     mol: Chem.Mol
     held: Floats
     held_energy: float
-    free: tuple[Floats, ...]
-    free_energies: tuple[float, ...]
+    free: FreeConformers
 
     @property
     def strain(self) -> float:
         """By MMFF94s, kcal/mol."""
-        return self.held_energy - self.free_energies[0]
+        return self.held_energy - self.free.energies[0]
 
 
-def conformations(mol: Chem.Mol, n: int = CONFORMERS, seed: int = 0) -> Conformations:
-    """The held pose and free conformers of a molecule with a 3D conformer.
+def free_conformers(mol: Chem.Mol, n: int = CONFORMERS, seed: int = 0) -> FreeConformers:
+    """Up to n relaxed ETKDGv3 conformers with the stereo of `mol`; none of a cage.
+
+    Args:
+        mol: molecule with explicit hydrogens and stereo marks.
+        n: how many to embed.
+        seed: of the embedding.
 
     Raises:
-        DataError: no 3D conformer, more than one fragment, MMFF94s lacks parameters, or the
-            molecule cannot be embedded.
+        DataError: MMFF94s lacks parameters for the molecule.
+    """
+    work, properties = _parametrised(mol)
+    bare = Chem.Mol(mol)
+    bare.RemoveAllConformers()
+    try:
+        starts = [p for p in embed(bare, n, seed + 1) if keeps_stereo(bare, p)]
+    except DataError:  # what RDKit cannot embed still has its own relaxed pose
+        starts = []
+    return _sorted([_relaxed(work, properties, start, None) for start in starts])
+
+
+def conformations(
+    mol: Chem.Mol, n: int = CONFORMERS, seed: int = 0, free: FreeConformers | None = None
+) -> Conformations:
+    """The held pose and free conformers of a molecule with a 3D conformer.
+
+    Args:
+        mol: a pose; implicit hydrogens are added.
+        n: conformers to embed.
+        seed: of the embedding.
+        free: conformers made before, for several poses of one molecule.
+
+    Raises:
+        DataError: no 3D conformer, more than one fragment, or MMFF94s lacks parameters.
     """
     whole = with_hydrogens(mol)
-    work = Chem.Mol(whole)  # MMFF94 leaves its own idea of aromaticity behind
+    work, properties = _parametrised(whole)
+    pose = np.asarray(whole.GetConformer().GetPositions(), dtype=np.float64)
+    held, energy = _relaxed(work, properties, pose, SLACK)
+    known = free_conformers(whole, n, seed) if free is None else free
+    others = list(zip(known.positions, known.energies, strict=True))
+    together = _sorted([_relaxed(work, properties, pose, None), *others])
+    return Conformations(whole, held, energy, together)
+
+
+def _sorted(found: list[tuple[Floats, float]]) -> FreeConformers:
+    found = sorted(found, key=lambda pair: pair[1])
+    return FreeConformers(tuple(p for p, _ in found), tuple(e for _, e in found))
+
+
+def _parametrised(mol: Chem.Mol) -> tuple[Chem.Mol, Any]:
+    """A copy with one conformer, and its MMFF94s parameters."""
+    work = Chem.Mol(mol)  # MMFF94 leaves its own idea of aromaticity behind
+    if not work.GetNumConformers():
+        work.AddConformer(Chem.Conformer(work.GetNumAtoms()), assignId=True)
     with rdBase.BlockLogs():
         properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(work, mmffVariant="MMFF94s")
     if properties is None:
         raise DataError("MMFF94s has no parameters for an atom of the molecule")
-    pose = np.asarray(whole.GetConformer().GetPositions(), dtype=np.float64)
-    held, held_energy = _relaxed(work, properties, pose, SLACK)
-    starts = [pose]
-    try:
-        starts += [p for p in embed(_stereo(whole), n, seed + 1) if keeps_stereo(whole, p)]
-    except DataError:
-        if n:  # a cage that RDKit cannot embed still has its own relaxed pose
-            starts += [held]
-    found = [_relaxed(work, properties, start, None) for start in starts]
-    found.sort(key=lambda pair: pair[1])
-    return Conformations(
-        whole, held, held_energy, tuple(p for p, _ in found), tuple(e for _, e in found)
-    )
+    return work, properties
 
 
 def mmff_strain(mol: Chem.Mol) -> float:
@@ -111,7 +156,7 @@ def xtb_strain(found: Conformations, solvent: str | None = "water") -> float:
         DataError: GFN2-xTB does not converge.
     """
     bound = _single_point(found.mol, found.held, solvent)
-    free = min(_single_point(found.mol, p, solvent) for p in found.free[: BEST + 1])
+    free = min(_single_point(found.mol, p, solvent) for p in found.free.positions[: BEST + 1])
     return bound - free
 
 
@@ -135,12 +180,6 @@ def with_hydrogens(mol: Chem.Mol) -> Chem.Mol:
         whole = Chem.AddHs(copy, addCoords=True)
         Chem.AssignStereochemistryFrom3D(whole, replaceExistingTags=True)
     return whole
-
-
-def _stereo(mol: Chem.Mol) -> Chem.Mol:
-    bare = Chem.Mol(mol)
-    bare.RemoveAllConformers()
-    return bare
 
 
 def _relaxed(

@@ -1,0 +1,134 @@
+"""Conformers of a model placed in a pocket: AutoDock Vina docks each, the best poses are kept.
+
+The model knows nothing of the protein. It gives ring conformers, bond lengths and angles to start
+from, and a confidence in every pose's conformation; where the ligand sits, and its torsions there,
+are Vina's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rdkit import Chem
+
+from diffcore.errors import DataError
+from molgen.docking.pocket import Pocket
+from molgen.docking.vina import Pose, dock, minimise, score
+from molgen.embedding import keeps_stereo, symmetries
+from molgen.evaluate.rmsd import in_place_rmsd
+from molgen.selection import pairwise_rmsd
+
+Floats = NDArray[np.float64]
+STARTS = 4
+"""Conformers of the model that are docked."""
+
+APART = 1.0
+"""Two poses with a smaller RMSD in place are one, Angstrom."""
+
+RANGE = 8.0
+"""Poses reach so far above the best, kcal/mol."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A pose and what is known of it.
+
+    Attributes:
+        positions: [A, 3] Angstrom, in the protein's frame.
+        vina_score: energy of the pose as it stands, kcal/mol.
+        vina_min: energy after one more minimisation, kcal/mol.
+        confidence: share of the model's samples whose conformation is nearest to this pose's.
+    """
+
+    positions: Floats
+    vina_score: float
+    vina_min: float
+    confidence: float
+
+
+def place(
+    mol: Chem.Mol,
+    pocket: Pocket,
+    starts: Sequence[Floats],
+    samples: Floats,
+    n: int,
+    *,
+    exhaustiveness: int = 8,
+    seed: int = 0,
+) -> list[Placed]:
+    """Up to n poses, the lowest energy after minimisation first.
+
+    Args:
+        mol: ligand with explicit hydrogens and stereo marks.
+        pocket: where to dock.
+        starts: conformers [A, 3] to dock; the searches are shared out among them.
+        samples: the model's samples [S, A, 3], to which poses are compared.
+        n: poses at most.
+        exhaustiveness: searches of Vina altogether.
+        seed: of the searches.
+
+    Raises:
+        ConfigError: Vina or Open Babel is not installed, or an option is outside what is allowed.
+        DataError: the ligand cannot be written for Vina, or no pose was found.
+    """
+    each = max(1, round(exhaustiveness / len(starts)))
+    found: list[Pose] = []
+    for start in starts:
+        one = with_positions(mol, start)
+        found += dock(
+            one,
+            pocket,
+            exhaustiveness=each,
+            n_poses=max(n, 9),
+            seed=seed,
+            energy_range=RANGE,
+        )
+    scored = []
+    for pose in found:
+        if keeps_stereo(mol, pose.mol.GetConformer().GetPositions()):
+            scored.append((minimise(pose.mol, pocket).energy, score(pose.mol, pocket), pose.mol))
+    kept = _apart(sorted(scored, key=lambda row: row[0]), n)
+    if not kept:
+        raise DataError("no pose has the marked stereo")
+    positions = np.stack([pose.GetConformer().GetPositions() for *_, pose in kept])
+    shares = nearest_shares(mol, positions, samples)
+    return [
+        Placed(where, own, low, share)
+        for where, (low, own, _), share in zip(positions, kept, shares, strict=True)
+    ]
+
+
+def _apart(
+    scored: list[tuple[float, float, Chem.Mol]], n: int
+) -> list[tuple[float, float, Chem.Mol]]:
+    """The first n that are no copies of a better one."""
+    kept: list[tuple[float, float, Chem.Mol]] = []
+    for row in scored:
+        if len(kept) == n:
+            break
+        if all(float(in_place_rmsd(row[2], other[2])[0]) >= APART for other in kept):
+            kept.append(row)
+    return kept
+
+
+def nearest_shares(mol: Chem.Mol, poses: Floats, samples: Floats) -> list[float]:
+    """For each pose [P, A, 3], the share of samples [S, A, 3] that are nearest to it (aligned)."""
+    heavy = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
+    ours, theirs = poses[:, heavy], samples[:, heavy]
+    distance = np.min([pairwise_rmsd(theirs, ours[:, order]) for order in symmetries(mol)], axis=0)
+    counts = np.bincount(distance.argmin(1), minlength=len(poses))
+    return [float(c) for c in counts / counts.sum()]
+
+
+def with_positions(mol: Chem.Mol, positions: Floats) -> Chem.Mol:
+    """A copy with one conformer [A, 3]."""
+    out = Chem.Mol(mol)
+    out.RemoveAllConformers()
+    conformer = Chem.Conformer(mol.GetNumAtoms())
+    conformer.Set3D(True)
+    conformer.SetPositions(np.ascontiguousarray(positions))
+    out.AddConformer(conformer, assignId=True)
+    return out
