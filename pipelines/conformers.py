@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -51,17 +52,27 @@ def generate_conformers(
     steps: int | None = None,
     force: bool = False,
     threads: int = 1,
+    pocket: Path | None = None,
+    reference_ligand: Path | None = None,
+    centre: str | None = None,
+    box: str | None = None,
+    exhaustiveness: int = 8,
+    time_limit: float = 900.0,
 ) -> str:
-    """Generate ranked 3D conformers of the molecules in a file.
+    """Generate ranked 3D conformers of the molecules in a file, or poses in a pocket.
 
     Molecules come out in the order of the input; hydrogens, names and marked stereo are kept. What
     cannot be read or embedded costs its own line: the summary (a .csv beside the output) has one
     for every molecule, with the reason of a failure. Every molecule is made with the same seed, so
     that its conformers do not depend on what else is in the file.
 
+    With a pocket, conformers of the model are docked into the protein by AutoDock Vina, in a
+    process that is ended where a ligand takes too long; an .html page beside the output shows the
+    poses.
+
     Args:
-        ligands: .smi, .sdf, .mol or .xyz file, also with .gz.
-        number: Conformers of each molecule.
+        ligands: .smi, .sdf, .mol or .xyz file, also with .gz; or a .csv of name, protein, ligand.
+        number: Conformers, or poses, of each molecule.
         output: .sdf file to write: a record for every conformer, with its rank, confidence, seed
             and model.
         model: Name of a shipped model, or path of a model file.
@@ -69,6 +80,12 @@ def generate_conformers(
         steps: Steps of the sampler; the model's own number if left out.
         force: Overwrite the output if it exists.
         threads: Threads of the tensor library; more than one seldom pays.
+        pocket: PDB file of the protein that the ligands are placed in.
+        reference_ligand: With a pocket: SDF file of a ligand that sits in it, for the box.
+        centre: With a pocket: middle of the box as x,y,z in Angstrom.
+        box: With a pocket: edge of the box, or three as x,y,z, in Angstrom.
+        exhaustiveness: With a pocket: searches of Vina for each ligand.
+        time_limit: With a pocket: wall seconds for a ligand.
 
     Returns:
         One line that says what was written.
@@ -81,6 +98,13 @@ def generate_conformers(
     """
     _check_numbers({"number": number, "threads": threads, "steps": steps}, seed)
     summary = _check_output(output, force)
+    given = {"reference-ligand": reference_ligand, "centre": centre, "box": box}
+    if pocket is not None or ligands.suffix.lower() == ".csv":
+        settings = (model, number, seed, steps, exhaustiveness, threads)
+        return _poses(ligands, output, pocket, given, settings, time_limit, force)
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"--{name}: expected --pocket beside it")
 
     import torch
     from tqdm import tqdm
@@ -109,6 +133,39 @@ def generate_conformers(
     failed = sum(bool(r["reason"]) for r in rows)
     found = f"{writer.count} conformers of {len(rows) - failed} molecules written"
     return f"{output}: {found}, {failed} molecules failed; see {summary}"
+
+
+def _poses(
+    ligands: Path,
+    output: Path,
+    pocket: Path | None,
+    given: dict[str, Any],
+    settings: tuple[Any, ...],
+    time_limit: float,
+    force: bool,
+) -> str:
+    """Poses of the ligands of a file in one pocket, or of a table of complexes."""
+    from molgen.docking.job import PoseSettings
+    from molgen.docking.vina import check_installed
+    from pipelines.poses import jobs_of_file, jobs_of_table, place_of, write_poses
+
+    if not (math.isfinite(time_limit) and time_limit > 0):
+        raise ConfigError(f"--time-limit: expected seconds above 0, got {time_limit}")
+    chosen = PoseSettings(*settings)
+    _check_numbers({"exhaustiveness": chosen.exhaustiveness}, chosen.seed)
+    check_installed()
+    if ligands.suffix.lower() != ".csv":
+        assert pocket is not None
+        place = place_of(pocket, *given.values())
+        jobs, total = jobs_of_file(ligands, place)
+        return write_poses(jobs, total, output, chosen, time_limit, force)
+    for name, value in {"pocket": pocket, **given}.items():
+        if value is not None:
+            raise ConfigError(f"--{name}: {ligands} says where each ligand goes; leave it out")
+    if ligands.resolve() == output.with_suffix(".csv").resolve():
+        raise ConfigError(f"--output: its summary would overwrite {ligands}")
+    table = jobs_of_table(ligands)
+    return write_poses(table, len(table), output, chosen, time_limit, force)
 
 
 def _check_numbers(least_one: dict[str, int | None], seed: int) -> None:
