@@ -95,6 +95,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "pipelines.bench_steering:bench_steering",
         "measure what guidance, search and inpainting gain and cost on digits (minutes)",
     ),
+    ("bench", "requests"): Command(
+        "pipelines.bench_requests:bench_requests",
+        "ask for formula, scaffold, fragment, ... and count what each costs (minutes)",
+        {"-n": "number"},
+    ),
     ("bench", "rewards"): Command(
         "pipelines.bench_rewards:bench_rewards",
         "compare searches for molecules of high reward with best-of-N (tens of minutes)",
