@@ -1,7 +1,7 @@
 """Children of molecules by small changes of the graph, and by joining parts of two graphs.
 
 Every operator draws from an explicit generator of random numbers and returns None where it finds
-no valid child. Graphs have implicit hydrogens; `child` adds them and a geometry.
+no valid child. Graphs have implicit hydrogens; `placed` adds them and a geometry.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def child(
         alphabet: what it may be made of.
 
     Returns:
-        A molecule with explicit hydrogens and a conformer of ETKDG, relaxed by MMFF94s where it has
-        parameters; None if no valid child was found.
+        Its graph, hydrogens implicit, without coordinates (`placed` makes them); None if no valid
+        child was found.
     """
     alphabet = alphabet or Alphabet()
     with rdBase.BlockLogs():
@@ -60,13 +60,14 @@ def child(
             graph = crossover(graphs[0], graphs[1], rng, alphabet)
         if graph is not None and (len(graphs) == 1 or rng.random() < 0.5):
             graph = mutate(graph, rng, alphabet)
-        if graph is None:
-            return None
-        return placed(graph, int(rng.integers(1, 2**31 - 1)))
+    return graph
 
 
 def placed(graph: Chem.Mol, seed: int) -> Chem.Mol | None:
-    """The molecule with hydrogens and one conformer; None if it cannot be embedded."""
+    """The molecule with hydrogens and a conformer of ETKDG; None if it cannot be embedded.
+
+    It is relaxed by MMFF94s where that has parameters.
+    """
     from rdkit.Chem import rdDistGeom
 
     from molgen.relax import relax_mmff

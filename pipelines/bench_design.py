@@ -116,9 +116,9 @@ class Remembering:
         """See the class."""
         self._generator = generator
         self._made: dict[int, list[Any]] = {}
-        vary = getattr(generator, "vary", None)
-        if vary is not None:
-            self.vary = vary
+        for name in ("vary", "finish"):
+            if hasattr(generator, name):
+                setattr(self, name, getattr(generator, name))
 
     def sample(self, seed: int, start: int, count: int) -> Iterator[Any]:
         """Objects `start` to `start + count` of a seed."""

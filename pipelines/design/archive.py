@@ -40,6 +40,7 @@ def archive(
     if context.generation > 0 and best:
         order = rng.permutation(len(best))
         found.children(context, [best[i] for i in order], context.batch, rng)
+        found.finished(context, found.candidates, context.batch)
     missing = context.batch - len(found.candidates)
     if missing > 0:
         found.fresh(context, history.drawn, missing)

@@ -21,6 +21,7 @@ def genetic(context: Context, history: History, *, population: int = 20) -> Prop
     parents = elites(history, population)
     if context.generation > 0:
         found.children(context, parents, context.batch, context.rng("genetic"))
+        found.finished(context, found.candidates, context.batch)
     missing = context.batch - len(found.candidates)
     if missing > 0:
         found.fresh(context, history.drawn, missing)

@@ -126,12 +126,39 @@ class Collector:
             number = 1 + int(len(parents) > 1 and rng.random() < 0.5)
             chosen = rng.choice(len(parents), size=number, replace=False, p=weights)
             both = [parents[int(i)].candidate for i in chosen]
-            origin = {"parents": [one.key for one in both], "generation": context.generation}
+            origin = {"parents": [one.key for one in both], "draft": True}
             self.add(vary([decode(one) for one in both], rng), origin)
+
+    def finished(self, context: Context, ordered: Sequence[Candidate], count: int) -> None:
+        """Keeps the first `count` of some candidates, children among them completed."""
+        kept: list[Candidate] = []
+        for one in ordered:
+            if len(kept) == count:
+                break
+            done = completed(one, context.source)
+            if done is None:
+                self.counts["invalid"] += 1
+            else:
+                kept.append(done)
+        self.candidates = kept
 
     def proposal(self, **notes: Any) -> Proposal:
         """What was collected."""
         return Proposal(self.candidates, dict(self.counts) | notes)
+
+
+def completed(one: Candidate, source: Source) -> Candidate | None:
+    """A child as it is evaluated; anything else as it is. None if it cannot be completed."""
+    if not one.origin.get("draft"):
+        return one
+    origin = {key: value for key, value in one.origin.items() if key not in ("draft", "smiles")}
+    if source.finish is None:
+        return Candidate(one.form, one.content, {**one.origin, "draft": False})
+    try:
+        made = source.finish(decode(one), int(one.key[:7], 16))
+        return None if made is None else encode(made, origin)
+    except DataError:
+        return None
 
 
 def best_of_n(context: Context, history: History) -> Proposal:

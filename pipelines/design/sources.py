@@ -2,8 +2,9 @@
 
 A generator has ``sample(seed, start, count)``, which yields objects `start` to `start + count` of
 the seed's endless sequence (None for one that could not be made), each a function of the seed and
-its place alone. It may have ``vary(parents, rng)``, which makes a child of one or two objects, and
-``identity``, a mapping with hashes of its weights.
+its place alone. It may have ``vary(parents, rng)``, which makes a child of one or two objects (None
+if there is none), ``finish(child, seed)``, which does the dear part of that for the children that
+are chosen, and ``identity``, a mapping with hashes of its weights.
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ class Source:
     def vary(self) -> Callable[..., Any] | None:
         """Makes a child of one or two objects, if the generator can."""
         found: Callable[..., Any] | None = getattr(self.generator, "vary", None)
+        return found
+
+    @property
+    def finish(self) -> Callable[..., Any] | None:
+        """Completes a child that was chosen, if there is something to complete."""
+        found: Callable[..., Any] | None = getattr(self.generator, "finish", None)
         return found
 
 
@@ -195,10 +202,16 @@ class Molecules:
         yield from self._generator.stream(count, seed=seed, start=start, **self._options)
 
     def vary(self, parents: Any, rng: Any) -> Any:
-        """A child of one or two molecules, with a geometry of ETKDG and MMFF94s, or None."""
+        """The graph of a child of one or two molecules, or None."""
         from molgen.mutation import child
 
         return child(parents, rng, self._alphabet)
+
+    def finish(self, draft: Any, seed: int) -> Any:
+        """A child with hydrogens and a geometry of ETKDG and MMFF94s, or None."""
+        from molgen.mutation import placed
+
+        return placed(draft, seed)
 
 
 class Library:
@@ -230,7 +243,13 @@ class Library:
             yield self._entries[index]
 
     def vary(self, parents: Any, rng: Any) -> Any:
-        """A child of one or two molecules, with a geometry of ETKDG and MMFF94s, or None."""
+        """The graph of a child of one or two molecules, or None."""
         from molgen.mutation import child
 
         return child(parents, rng, self._alphabet)
+
+    def finish(self, draft: Any, seed: int) -> Any:
+        """A child with hydrogens and a geometry of ETKDG and MMFF94s, or None."""
+        from molgen.mutation import placed
+
+        return placed(draft, seed)

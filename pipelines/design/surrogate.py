@@ -30,6 +30,9 @@ ACQUISITIONS = ("ehvi", "thompson", "botorch")
 MAX_ROWS = 2000
 """The ensemble learns from the best and the latest, no more than so many."""
 
+SPARE = 5
+"""So many more are chosen, for those that cannot be completed."""
+
 FEWEST = 8
 """Candidates with values below which nothing is learned."""
 
@@ -44,7 +47,7 @@ def surrogate(
     acquisition: str = "ehvi",
     members: int = 48,
     children: float = 8.0,
-    fresh: float = 1.0,
+    fresh: float = 0.5,
     explore: float = 0.1,
     population: int = 30,
 ) -> Proposal:
@@ -82,12 +85,11 @@ def surrogate(
     chosen = _choose(context, history, learned, found.candidates, (acquisition, members))
     own = found.candidates[made:]
     extra = [one for one in own if one not in chosen][: round(explore * batch)]
-    kept = chosen[: batch - len(extra)] + extra
-    if len(kept) < batch:
-        kept += [one for one in found.candidates if one not in kept][: batch - len(kept)]
-    return Proposal(
-        kept, dict(found.counts) | {"model": acquisition, "pool": len(found.candidates)}
-    )
+    first = chosen[: batch - len(extra)] + extra
+    size = len(found.candidates)
+    rest = [one for one in chosen if one not in first]
+    found.finished(context, [*first, *rest], batch)
+    return found.proposal(model=acquisition, pool=size)
 
 
 def _choose(
@@ -104,7 +106,7 @@ def _choose(
     new = features(pool)
     seed = int(context.rng("ensemble").integers(2**31 - 1))
     assert history.reference is not None
-    count = min(context.batch, len(pool))
+    count = min(context.batch + SPARE, len(pool))
     if acquisition == "botorch":
         from pipelines.design.gaussian import botorch_choice
 
