@@ -136,7 +136,7 @@ def answer(
     except YieldError:
         mols = []
     seconds = time.process_time() - began
-    draws = (generator.evaluations - spent) / generator.sampling.steps
+    draws = (generator.evaluations - spent) / request.get("steps", generator.sampling.steps)
     good = [mol for mol in mols if strict_valid(Prepared(mol))]
     graphs = {Chem.MolToSmiles(Chem.RemoveHs(mol)) for mol in good}
     return Answer(

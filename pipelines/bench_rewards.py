@@ -270,8 +270,13 @@ def tables(found: Findings) -> Iterator[str]:
             yield (
                 f"| {reward} ({mean:.3f} +- {spread:.3f}) | `{search}` | {' | '.join(cells)} | "
                 f"{gain} | {100 * np.mean(climb.valid[:n]):.0f} % | "
-                f"{np.nanmean(climb.diversity[:n]):.2f} | {np.mean(climb.calls[:n]):.0f} |"
+                f"{_known_mean(climb.diversity[:n]):.2f} | {np.mean(climb.calls[:n]):.0f} |"
             )
+
+
+def _known_mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else np.nan
 
 
 def _error(best: Values) -> Values:
