@@ -8,28 +8,24 @@ with the very candidates of the interrupted one, and evaluates those that have n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffcore.errors import YieldError
 from pipelines.design.campaign import Campaign
-from pipelines.design.evaluators import Evaluator
-from pipelines.design.executors import Executor, Job, make_executor
+from pipelines.design.executors import Executor, make_executor
 from pipelines.design.history import History, Scored
 from pipelines.design.proposals import Context, Proposal
+from pipelines.design.scoring import Scorer
 from pipelines.design.versions import versions
 from pipelines.store.database import Database
 from pipelines.store.records import (
     CampaignRow,
-    Candidate,
     Generation,
-    Outcome,
     add_generation,
-    add_outcomes,
     finish_generation,
-    known_outcomes,
     open_campaign,
     read_candidates,
     read_generations,
@@ -38,12 +34,6 @@ from pipelines.store.records import (
 
 if TYPE_CHECKING:
     import pandas as pd
-
-WORTH = 0.05
-"""Results are written as soon as so many seconds of evaluation would be lost with them."""
-
-MOST = 500
-"""And at the latest when there are so many."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +161,14 @@ class _Loop:
     ) -> None:
         self.campaign, self.database, self.row, self.executor = campaign, database, row, executor
         self.tell = tell
+        place = getattr(executor, "place", None)
+        self.source = campaign.source if place is None else place(campaign.source)
         self.history = History(campaign.aims)
         self.hypervolumes: list[float | None] = []
-        self.evaluated = self.known = self.done = self.began = 0
+        self.done = self.began = self.number = 0
+        self.scorer = Scorer(
+            database, executor, campaign.evaluators, campaign.aims.refused, self._count
+        )
         self.start = time.monotonic()
 
     def go(self) -> Finished:
@@ -186,8 +181,8 @@ class _Loop:
             self.campaign,
             self.history,
             tuple(self.hypervolumes),
-            self.evaluated,
-            self.known,
+            self.scorer.evaluated,
+            self.scorer.known,
         )
 
     def _generation(self, number: int, there: Generation | None) -> None:
@@ -198,18 +193,20 @@ class _Loop:
         else:
             candidates = read_candidates(self.database, self.row.id, number)
             proposal = Proposal(candidates, dict(there.notes))
-        values = self._evaluate(proposal.candidates, number)
+        self.number = number
+        values = self.scorer.score(proposal.candidates)
         self.history.add(number, proposal.candidates, values, proposal.notes)
         volume = self.history.hypervolume()
         self.hypervolumes.append(volume)
         if there is None or there.seconds is None:
             seconds = time.monotonic() - began
             finish_generation(self.database, self.row.id, number, seconds, volume)
-        self._say(number + 1)
+        self.number = number + 1
+        self._count(0)
 
     def _propose(self, number: int) -> Proposal:
         campaign = self.campaign
-        context = Context(campaign.source, campaign.aims, campaign.seed, campaign.batch, number)
+        context = Context(self.source, campaign.aims, campaign.seed, campaign.batch, number)
         proposal = campaign.strategy(context, self.history)
         if not proposal.candidates and not self.history.rows:
             invalid, drawn = proposal.notes.get("invalid", 0), proposal.notes.get("drawn", 0)
@@ -219,82 +216,8 @@ class _Loop:
             )
         return proposal
 
-    def _evaluate(self, candidates: Sequence[Candidate], number: int) -> list[dict[str, float]]:
-        """Values of each candidate: cheap evaluators first, the others where constraints hold."""
-        values: dict[str, dict[str, float]] = {one.key: {} for one in candidates}
-        done_before = self.done
-        stages = [
-            [one for one in self.campaign.evaluators if one.dear is dear] for dear in (False, True)
-        ]
-        stages = [stage for stage in stages if stage]
-        for place, stage in enumerate(stages):
-            last = place + 1 == len(stages)
-            left = [one for one in candidates if not self.campaign.aims.refused(values[one.key])]
-            if last:
-                self.done = done_before + len(candidates) - len(left)
-            self._stage(left, tuple(stage), values, number, last)
-        self.done = done_before + len(candidates)
-        return [values[one.key] for one in candidates]
-
-    def _stage(
-        self,
-        candidates: Sequence[Candidate],
-        stage: tuple[Evaluator, ...],
-        values: dict[str, dict[str, float]],
-        number: int,
-        count: bool,
-    ) -> None:
-        keys = {(one.key, e.name): e.key(one.key) for one in candidates for e in stage}
-        known = known_outcomes(self.database, list(keys.values()))
-        self.known += len(known)
-        jobs = []
-        for one in candidates:
-            todo = []
-            for evaluator in stage:
-                found = known.get(keys[one.key, evaluator.name])
-                if found is None:
-                    todo.append(evaluator)
-                elif found.value is not None:
-                    values[one.key][evaluator.name] = found.value
-            if todo:
-                jobs.append(Job(one.form, one.content, one.key, tuple(todo)))
-            else:
-                self.done += count
-        for outcomes in self._written(self.executor.run(jobs), keys, count):
-            for outcome in outcomes:
-                if outcome.value is not None:
-                    values[outcome.candidate][outcome.evaluator] = outcome.value
-            self._say(number)
-
-    def _written(
-        self, results: Iterator[Any], keys: dict[tuple[str, str], str], count: bool
-    ) -> Iterator[list[Outcome]]:
-        """Results in portions, each after it was written."""
-        waiting: list[Outcome] = []
-        since = time.monotonic()
-        for job, found in results:
-            waiting += [
-                Outcome(keys[job.key, name], job.key, name, value, reason, seconds)
-                for name, value, reason, seconds in found
-            ]
-            self.done += count
-            worth = sum(one.seconds for one in waiting[-len(found) :])
-            late = time.monotonic() - since > 1.0
-            if worth > WORTH or len(waiting) >= MOST or late or self._worth(waiting):
-                yield self._write(waiting)
-                waiting, since = [], time.monotonic()
-        if waiting:
-            yield self._write(waiting)
-
-    def _worth(self, waiting: Sequence[Outcome]) -> bool:
-        return len(waiting) % 16 == 0 and sum(one.seconds for one in waiting) > WORTH
-
-    def _write(self, outcomes: list[Outcome]) -> list[Outcome]:
-        add_outcomes(self.database, outcomes)
-        self.evaluated += len(outcomes)
-        return outcomes
-
-    def _say(self, number: int) -> None:
+    def _count(self, finished: int) -> None:
+        self.done += finished
         if self.tell is None:
             return
         total = self.campaign.batch * self.campaign.generations
@@ -304,7 +227,7 @@ class _Loop:
                 self.campaign,
                 self.row,
                 self.history,
-                number,
+                self.number,
                 min(self.done, total),
                 total,
                 self.began,

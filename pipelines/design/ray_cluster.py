@@ -125,12 +125,12 @@ class RayCluster:
         for (job, _), found in zip(lease.jobs, results, strict=True):
             yield job, found
 
-    def place(self, source: Source, folder: Path | None = None) -> Source:
+    def place(self, source: Source) -> Source:
         """The source with its generator in an actor of its own, on a GPU; itself without GPUs."""
         if not self.gpus:
             return source
         maker = self._ray.remote(_Sampler).options(num_gpus=self.gpus)
-        actor = maker.remote(source.name, dict(source.settings), str(folder or ""))
+        actor = maker.remote(source.name, dict(source.settings), source.folder)
         return replace(source, generator=_Remote(self._ray, actor, source.generator))
 
     def close(self) -> None:

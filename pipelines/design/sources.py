@@ -56,12 +56,14 @@ class Source:
         settings: keyword options.
         generator: the object.
         identity: hashes of weights and files, version of a plugin.
+        folder: of the campaign file, if the settings came from one.
     """
 
     name: str
     settings: Mapping[str, Any]
     generator: Generator
     identity: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
 
     @property
     def vary(self) -> Callable[..., Any] | None:
@@ -123,7 +125,9 @@ def make_source(name: str, settings: Mapping[str, Any], folder: Path | None = No
         raise ConfigError(f"generator {name}: expected an object with sample(), got {made!r}")
     identity = dict(getattr(made, "identity", {}))
     version = plugin_version(GENERATORS, name)
-    return Source(name, settings, made, identity | ({"plugin": version} if version else {}))
+    if version:
+        identity["plugin"] = version
+    return Source(name, settings, made, identity, str(folder or ""))
 
 
 def source_of(generator: Generator) -> Source:
@@ -164,6 +168,7 @@ class Molecules:
         scaffold: SMILES or SMARTS in every molecule; none if empty.
         batch_size: rows of one network call.
         max_heavy: heavy atoms of a child at most.
+        device: where the network runs, such as cuda; seeds give other molecules there.
     """
 
     def __init__(
@@ -177,6 +182,7 @@ class Molecules:
         scaffold: str = "",
         batch_size: int = 64,
         max_heavy: int = 9,
+        device: str = "cpu",
     ) -> None:
         """See the class."""
         from molgen.generate import MoleculeGenerator
@@ -185,7 +191,7 @@ class Molecules:
 
         if model not in shipped():
             raise unknown("model", model, shipped())
-        self._generator = MoleculeGenerator.from_pretrained(model)
+        self._generator = MoleculeGenerator.from_pretrained(model, device)
         self._options: dict[str, Any] = {
             "steps": steps,
             "temperature": temperature,

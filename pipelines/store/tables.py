@@ -100,15 +100,18 @@ failures = Table(
 )
 """Evaluations that gave no value, and why; the same keys."""
 
+Index("candidates_key", candidates.c.key)
 Index("evaluations_candidate", evaluations.c.candidate)
 Index("failures_candidate", failures.c.candidate)
 
 
 def _from_1(connection: Connection) -> None:
-    """Version 2 keeps the hypervolume of a generation."""
+    """Version 2 keeps the hypervolume of a generation and finds candidates by key."""
     found = {column["name"] for column in inspect(connection).get_columns("generations")}
     if "hypervolume" not in found:
         connection.execute(text("ALTER TABLE generations ADD COLUMN hypervolume FLOAT"))
+    for index in candidates.indexes:
+        index.create(connection, checkfirst=True)
 
 
 MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _from_1}
