@@ -77,11 +77,11 @@ function molgenComplex(root, data) {
     };
     const depth = (z) => 0.55 + z / 22;
     const things = [];
-    const line = (a, b, width, colour, most) => things.push({ z: (a[2] + b[2]) / 2, paint: () => {
+    const line = (a, b, width, colour, most, lift) => things.push({ z: (a[2] + b[2]) / 2, paint: () => {
       const near = scale * (a[3] + b[3]) / 2;
       pen.lineCap = "round";
       pen.lineWidth = Math.max(1, width * near);
-      pen.strokeStyle = faded(colour, depth((a[2] + b[2]) / 2), most);
+      pen.strokeStyle = faded(colour, depth((a[2] + b[2]) / 2) + (lift || 0), most);
       pen.beginPath();
       pen.moveTo(a[0], a[1]);
       pen.lineTo(b[0], b[1]);
@@ -93,20 +93,19 @@ function molgenComplex(root, data) {
       pen.fillStyle = faded(colour, depth(p[2]));
       pen.fill();
     } });
-    function sticks(mol, carbon, width, keep) {
+    function sticks(mol, carbon, width, lift) {
       const points = mol.pos.map(project);
       const colour = (i) => (mol.symbols[i] === "C" ? carbon : COLOURS[mol.symbols[i]] || "#9c36b5");
       const bonded = new Set();
       for (const [i, j] of mol.bonds) {
         bonded.add(i);
         bonded.add(j);
-        if (keep && !(keep(i) && keep(j))) continue;
         const middle = points[i].map((x, k) => (x + points[j][k]) / 2);
-        line(points[i], middle, width, colour(i));
-        line(middle, points[j], width, colour(j));
+        line(points[i], middle, width, colour(i), 1, lift);
+        line(middle, points[j], width, colour(j), 1, lift);
       }
       points.forEach((p, i) => { // metals and single atoms
-        if (!bonded.has(i) && (!keep || keep(i))) ball(p, 0.6, colour(i));
+        if (!bonded.has(i)) ball(p, 0.6, colour(i));
       });
     }
     if (boxes.backbone.checked)
@@ -117,8 +116,8 @@ function molgenComplex(root, data) {
     const pose = current.poses[chosen];
     const close = (p, most) => pose.pos.some((q) => Math.hypot(p[0] - q[0], p[1] - q[1], p[2] - q[2]) < most);
     if (boxes.residues.checked) sticks(current.pocket, "#98a3ad", 0.16);
-    if (boxes.reference.checked && current.reference) sticks(current.reference, "#2f9e44", 0.16);
-    sticks(pose, "#e8590c", 0.3);
+    if (boxes.reference.checked && current.reference) sticks(current.reference, "#2f9e44", 0.16, 0.3);
+    sticks(pose, "#e8590c", 0.3, 0.5);
     if (boxes.contacts.checked) {
       const polar = (s) => s === "N" || s === "O";
       pose.pos.forEach((p, i) => polar(pose.symbols[i]) && current.pocket.pos.forEach((q, j) => {

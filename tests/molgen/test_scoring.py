@@ -321,7 +321,7 @@ def test_a_sample_is_evenly_spread(sample: int, total: int) -> None:
     [
         ({"workers": -1}, "workers: expected 1 or more"),
         ({"time_limit": 0.0}, "time_limit: expected seconds above 0"),
-        ({"include": "xtb,gold"}, "include: expected one of posebusters, xtb, strain, pocket, docking, got 'gold'"),
+        ({"include": "xtb,gold"}, "include: expected one of posebusters, .*got 'gold'"),
         ({"sample": 0, "include": "xtb"}, "sample: expected at least 1"),
         ({"sample": 3}, "sample: expected an include"),
     ],
