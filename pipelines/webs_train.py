@@ -1,0 +1,114 @@
+"""Training a web model from the command line: a recipe, a time budget, a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffcore.errors import ConfigError, OutputError
+
+
+def train_webs(
+    recipe: str = "orb",
+    max_time: str = "00:25:00",
+    out: str = "runs/webs",
+    resume: bool = False,
+    number: int | None = None,
+    seed: int = 0,
+    accelerator: str = "cpu",
+    threads: int = 1,
+) -> Path:
+    """Train a model of webs and write its weights, card and learning curve.
+
+    Args:
+        recipe: name of a recipe.
+        max_time: time budget of this run, HH:MM:SS.
+        out: folder of the checkpoint, the curve and the weights.
+        resume: continue from the folder's checkpoint.
+        number: training webs; the recipe's number if left out.
+        seed: of weights, order and noise.
+        accelerator: Lightning's: cpu, gpu or auto.
+        threads: of the tensor library.
+
+    Returns:
+        The weights file.
+
+    Raises:
+        ConfigError: an unknown recipe, or an option outside its range.
+        OutputError: the folder holds a run already.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+    from tqdm import tqdm
+
+    from diffcore import random, training
+    from diffcore.checkpoint import save_weights
+    from diffcore.memory import keep_freed_memory
+    from diffcore.objective import Objective
+    from pipelines.train import hardware, seconds
+    from structgen.webs.batches import WebBatches
+    from structgen.webs.network import NetworkConfig
+    from structgen.webs.recipes import recipe as find
+    from structgen.webs.recipes import values_for, webs_of
+    from structgen.webs.task import WebDenoiser, task_for
+
+    chosen, budget = find(recipe), training.Budget(seconds(max_time))
+    number = chosen.number if number is None else number
+    for name, value in (("number", number), ("threads", threads)):
+        if value < 1:
+            raise ConfigError(f"--{name}: expected at least 1, got {value}")
+    folder = Path(out)
+    if (folder / "last.ckpt").exists() and not resume:
+        raise OutputError(f"{folder} holds a training run already; give --resume or another --out")
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    with tqdm(total=number, desc="webs", mininterval=1) as bar:
+        webs = webs_of(chosen, number, tick=bar.update)
+    with tqdm(total=number, desc="pull tests", mininterval=1) as bar:
+        values = values_for(chosen, webs, tick=bar.update)
+    task = task_for(webs, values, NetworkConfig(**chosen.network))
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(random.generator(seed).get_state())
+        network = task.build()
+    objective = Objective(
+        weights={"pos": 1.0, "anchor": 0.5, "edge": 4.0},
+        bounds=(0.5, 1.5),
+        field_bounds={"pos": (1.0, 50.0)},
+        self_condition=0.0,
+        condition_drop=0.15,
+    )
+    processes = task.processes()
+    module = training.Diffusion(
+        network,
+        lambda net: WebDenoiser(net, processes),  # type: ignore[arg-type]
+        processes,
+        objective,
+        training.Optimisation(**{**chosen.optimisation, "seed": seed}),
+        budget,
+    )
+    batches = WebBatches(webs, values, task, chosen.batch, seed)
+    loader = DataLoader(batches, batch_size=None, collate_fn=_same)
+    run = training.Run(folder, budget.seconds, resume, accelerator, curve_every=60.0)
+    training.fit(module, loader, run)
+    card = {
+        "kind": "webs",
+        "name": recipe,
+        "data": {"name": f"laid webs, family {chosen.family}", "webs": number, "licence": "MIT"},
+        "recipe": {
+            "name": recipe,
+            "batch": chosen.batch,
+            **training.describe(objective, module.optimisation),
+        },
+        "seed": seed,
+        "trained": {
+            "minutes": round(budget.elapsed / 60, 1),
+            "steps": module.global_step,
+            **hardware(run),
+        },
+        "task": task.to_json(),
+    }
+    return save_weights(folder / f"{recipe}.safetensors", module.averaged.state_dict(), card)
+
+
+def _same(batch: Any) -> Any:
+    return batch

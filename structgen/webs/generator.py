@@ -1,0 +1,287 @@
+"""Webs from a trained model: exact counts, a tension equilibrium, lengths as asked.
+
+A model proposes positions, anchors and the probability of every thread. What is asked for is then
+met where it can be by construction: so many nodes are drawn; the most likely threads are taken, a
+spanning tree first, until there are as many as asked for; the web is relaxed to the nearest tension
+equilibrium; and its axes are scaled to the lengths asked for, which keeps the equilibrium
+(`equilibrium`). Webs that have no equilibrium are rejected and counted by reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from diffcore import random
+from diffcore.checkpoint import fill_module, load_card, load_weights
+from diffcore.denoisers import Denoiser
+from diffcore.errors import ConfigError, DataError, ModelFileError
+from diffcore.guidance import classifier_free, conditioned
+from diffcore.samplers import prior, sample, solver
+from diffcore.schedules import power_grid
+from diffcore.state import State
+from structgen.webs.conditions import check, length_factors
+from structgen.webs.equilibrium import NoEquilibrium, relax
+from structgen.webs.silk import with_silk_sizes
+from structgen.webs.task import CONDITIONS, WebDenoiser, WebTask
+from structgen.webs.web import Floats, Web, make_web
+
+BEYOND = 1.5
+"""A model may be asked for so many times the nodes of its largest training web."""
+
+LAST_TIME = 0.02
+"""At which the probabilities of threads are read from the finished sample."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a model made.
+
+    Attributes:
+        webs: in tension equilibrium.
+        tried: webs made in all.
+        rejected: number of rejected webs by reason.
+        raw: for every web of `webs` what the model drew, before relaxation and scaling.
+    """
+
+    webs: list[Web]
+    tried: int
+    rejected: Mapping[str, int]
+    raw: list[Web] = field(repr=False)
+
+
+class WebGenerator:
+    """A trained model of webs."""
+
+    def __init__(self, task: WebTask, denoiser: Denoiser, card: Mapping[str, Any] | None = None):
+        """See `from_pretrained`."""
+        self.task, self.denoiser, self.card = task, denoiser, dict(card or {})
+        self.processes = task.processes()
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> WebGenerator:
+        """A shipped model by name, or a weights file with its card beside it.
+
+        Raises:
+            ModelFileError: unknown, broken, or of another kind.
+        """
+        from structgen.webs.weights import find_model
+
+        path = find_model(name_or_path)
+        card = load_card(path)
+        if card.get("kind") != "webs":
+            raise ModelFileError(f"{path}: expected a model of webs, got {card.get('kind')!r}")
+        try:
+            task = WebTask.from_json(card["task"])
+        except (ConfigError, KeyError) as error:
+            raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
+        with torch.random.fork_rng(devices=[]):
+            network = task.build()
+        fill_module(network, load_weights(path, card), path)
+        network.eval().requires_grad_(False)
+        return cls(task, WebDenoiser(network, task.processes()), card)
+
+    def sample(
+        self,
+        number: int,
+        condition: Mapping[str, float] | None = None,
+        *,
+        seed: int = 0,
+        steps: int = 40,
+        guidance: float = 1.0,
+        tries: int = 10,
+        batch: int = 16,
+    ) -> list[Web]:
+        """So many webs in tension equilibrium; see `draw` for the options and errors."""
+        options = {"steps": steps, "guidance": guidance, "tries": tries, "batch": batch}
+        return self.draw([condition or {}] * number, seed=seed, **options).webs  # type: ignore[arg-type]
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        conditions: Sequence[Mapping[str, float]],
+        *,
+        seed: int = 0,
+        steps: int = 40,
+        guidance: float = 1.0,
+        tries: int = 10,
+        batch: int = 16,
+    ) -> Sampled:
+        """One web for every condition.
+
+        Args:
+            conditions: any of the seven parameters and of stiffness (uN/mm), strength (uN) and
+                toughness (MJ/m^3), by name.
+            seed: of everything that is random; a web does not depend on the batch it is made in.
+            steps: of the sampler.
+            guidance: classifier-free guidance scale; 1 follows the condition, 0 ignores it.
+            tries: times a rejected web is made anew.
+            batch: webs made at a time.
+
+        Raises:
+            ConfigError: an impossible condition or an option outside its range.
+            DataError: no web of a condition has an equilibrium in so many tries.
+        """
+        for name, value in (("number", len(conditions)), ("steps", steps), ("tries", tries)):
+            if value < 1:
+                raise ConfigError(f"{name}: expected at least 1, got {value}")
+        for one in conditions:
+            self.check(one)
+        found: dict[int, tuple[Web, Web]] = {}
+        rejected: Counter[str] = Counter()
+        tried = 0
+        for attempt in range(tries):
+            left = [k for k in range(len(conditions)) if k not in found]
+            for start in range(0, len(left), batch):
+                rows = left[start : start + batch]
+                asked = [self.completed(conditions[k], seed, k, attempt) for k in rows]
+                rngs = [random.generator(seed, attempt, k) for k in rows]
+                made = self._propose(asked, rngs, steps, guidance)
+                tried += len(rows)
+                for k, one, raw in zip(rows, asked, made, strict=True):
+                    web = _judged(raw, one, rejected)
+                    if web is not None:
+                        found[k] = (web, raw)
+        if len(found) < len(conditions):
+            missing = len(conditions) - len(found)
+            reasons = ", ".join(f"{n} {r}" for r, n in rejected.items())
+            raise DataError(
+                f"{missing} of {len(conditions)} webs have no tension equilibrium after {tries} "
+                f"tries each ({reasons})"
+            )
+        both = [found[k] for k in range(len(conditions))]
+        return Sampled([w for w, _ in both], tried, dict(rejected), [r for _, r in both])
+
+    def check(self, condition: Mapping[str, float]) -> None:
+        """Whether a web with these parameters can be; see `conditions.check`."""
+        check(condition, self.largest)
+
+    @property
+    def largest(self) -> int:
+        """Nodes that can be asked for."""
+        return int(BEYOND * max(self.task.sizes))
+
+    def completed(
+        self, condition: Mapping[str, float], seed: int, row: int, attempt: int
+    ) -> dict[str, float]:
+        """The condition with a number of nodes, and with edges where edges per node say so."""
+        out = dict(condition)
+        ratio = out.get("edges_per_node")
+        if "n_nodes" not in out and ratio is not None and "n_edges" in out:
+            out["n_nodes"] = float(round(out["n_edges"] / ratio))
+        if "n_nodes" not in out:
+            rng = random.generator(seed, attempt, row, 1)
+            sizes = list(self.task.sizes)
+            share = torch.tensor([float(c) for c in self.task.sizes.values()])
+            if "n_edges" in out:
+                near = torch.tensor([abs(out["n_edges"] / 1.7 - s) for s in sizes])
+                share = share * (near <= max(2.0, float(near.min()))).float()
+            out["n_nodes"] = float(sizes[int(torch.multinomial(share, 1, generator=rng))])
+        if ratio is not None and "n_edges" not in out:
+            out["n_edges"] = float(round(ratio * out["n_nodes"]))
+        return out
+
+    def _propose(
+        self,
+        asked: Sequence[Mapping[str, float]],
+        rngs: list[torch.Generator],
+        steps: int,
+        guidance: float,
+    ) -> list[Web]:
+        told = self.task.condition(asked)
+        sizes = [int(a["n_nodes"]) for a in asked]
+        webs: dict[int, Web] = {}
+        for size in sorted(set(sizes)):  # no padding: a web does not depend on its batch
+            rows = [k for k, n in enumerate(sizes) if n == size]
+            denoiser = self._told(told[rows], guidance)
+            own = [rngs[k] for k in rows]
+            start = prior(self.processes, torch.ones(len(rows), size, dtype=torch.bool), own)
+            made = sample(
+                denoiser, self.processes, start, power_grid(steps), own, method=solver("ddim")
+            )
+            late = {n: torch.full((len(rows),), LAST_TIME) for n in self.processes}
+            clean = denoiser(made, late, {})
+            for place, k in enumerate(rows):
+                one = torch.tensor([place])
+                webs[k] = self._web(made.take(one), clean.take(one), asked[k])
+        return [webs[k] for k in range(len(asked))]
+
+    def _told(self, told: torch.Tensor, guidance: float) -> Denoiser:
+        """The denoiser that knows the conditions [B, 9]."""
+        knowing = conditioned(self.denoiser, condition=told)
+        if guidance == 1.0:
+            return knowing
+        nothing = torch.full((1, len(CONDITIONS)), torch.nan)
+        blind = conditioned(self.denoiser, condition=nothing)
+        return classifier_free(knowing, blind, self.processes, guidance)
+
+    def _web(self, made: State, clean: State, asked: Mapping[str, float]) -> Web:
+        p = clean["edge"][0].double().numpy()
+        pos = made["pos"][0].double().numpy() * self.task.scale
+        drawn = int((made["edge"][0] > 0).sum() // 2)
+        wanted = int(asked.get("n_edges", drawn))
+        n = len(pos)
+        pairs = likely_edges(1 - p[..., 0], min(max(wanted, n - 1), n * (n - 1) // 2))
+        kinds = p[pairs[:, 0], pairs[:, 1], 1:].argmax(-1)
+        held = made["anchor"][0].numpy() == 1
+        ends = np.bincount(pairs.ravel(), minlength=n) == 1
+        anchors = np.flatnonzero(held | ends)
+        return make_web(pos, pairs, thread=kinds, anchors=anchors)
+
+
+def _judged(raw: Web, asked: Mapping[str, float], rejected: Counter[str]) -> Web | None:
+    """The finished web, or None and one more of a reason."""
+    try:
+        return finished(raw, asked)
+    except NoEquilibrium as error:
+        rejected[error.reason] += 1
+    except DataError:
+        rejected["unheld"] += 1
+    return None
+
+
+def likely_edges(probability: Floats, number: int) -> Any:
+    """The most likely threads [number, 2]: a maximum spanning tree, then the others by rank.
+
+    Args:
+        probability: symmetric [N, N].
+        number: at least N - 1.
+    """
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    n = len(probability)
+    i, j = np.triu_indices(n, 1)
+    chance = np.clip(probability[i, j], 1e-12, 1)
+    cost = np.zeros((n, n))
+    cost[i, j] = 1 - np.log(chance)
+    tree = np.sort(np.argwhere(minimum_spanning_tree(cost).toarray() > 0), axis=1)
+    inside = np.zeros((n, n), dtype=bool)
+    inside[tree[:, 0], tree[:, 1]] = True
+    order = np.argsort(-chance, kind="stable")
+    rest = order[~inside[i[order], j[order]]][: number - len(tree)]
+    return np.concatenate([tree, np.column_stack([i[rest], j[rest]])])
+
+
+def finished(raw: Web, asked: Mapping[str, float]) -> Web:
+    """The proposal in tension equilibrium, with silk sizes, at the lengths asked for.
+
+    Raises:
+        NoEquilibrium: it has none.
+        DataError: it is not held.
+    """
+    web = relax(with_silk_sizes(raw), keep_shape=True)
+    factors = length_factors(web, asked)
+    flat = web.but(pos=web.pos * factors)
+    if flat.lengths.min() <= 1e-3 * flat.lengths.mean():
+        raise NoEquilibrium("collapsed", "scaled to its lengths the web has edges without length")
+    # a web as a whole may be tauter than another: take the aim's mean, which keeps the balance
+    density = web.tension / web.lengths
+    tension = density * flat.lengths
+    aim = with_silk_sizes(raw).tension
+    return flat.but(tension=tension * float(np.median(aim / tension)))

@@ -1,0 +1,130 @@
+"""Named training recipes of web models, and their data: made anew from seeds, never a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diffcore.errors import ConfigError, DataError
+from structgen.webs.web import Floats, Web
+
+HELD_OUT_SEED = 1_000_000
+"""Seeds from here on are never trained on."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train and how.
+
+    Attributes:
+        family: ``orb`` (whole small orbs), or a family whose large web is cut into pieces.
+        sizes: nodes, smallest and largest.
+        number: training webs.
+        network: options of `network.NetworkConfig`.
+        optimisation: options of `diffcore.training.Optimisation`.
+        batch: webs a batch.
+        pulled: webs whose mechanics are measured, so that they can be asked for.
+    """
+
+    family: str
+    sizes: tuple[int, int] = (19, 44)
+    number: int = 2000
+    network: Mapping[str, Any] = field(default_factory=dict)
+    optimisation: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 16
+    pulled: int = 500
+
+
+RECIPES = {
+    "orb": Recipe("orb", optimisation={"lr": 2e-3}),
+    "tangle": Recipe("tangle", optimisation={"lr": 2e-3}),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """Look a recipe up.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def webs_of(
+    one: Recipe, number: int, first_seed: int = 0, tick: Callable[[], object] = lambda: None
+) -> list[Web]:
+    """Webs of a recipe's kind, turned at random and stretched by up to 1.5 along their own axes.
+
+    A stretch and a turn of a tension equilibrium are tension equilibria (`equilibrium`).
+    """
+    return list(
+        _orbs(one, number, first_seed, tick)
+        if one.family == "orb"
+        else _pieces(one, number, first_seed, tick)
+    )
+
+
+def _orbs(one: Recipe, number: int, first: int, tick: Callable[[], object]) -> Iterator[Web]:
+    from structgen.webs.deposition import deposit
+
+    seed, made = first, 0
+    while made < number:
+        rng = np.random.default_rng([seed, 1])
+        low, high = one.sizes
+        # the family gives about so many: drawn wide, kept if inside
+        web = deposit("orb", seed, nodes=int(rng.integers(max(12, low - 6), high + 6)), size=10.0)
+        seed += 1
+        if low <= web.n_nodes <= high:
+            made += 1
+            tick()
+            yield mapped(web, turn(rng) @ np.diag(np.exp(rng.uniform(-0.4, 0.4, 3))))
+
+
+def _pieces(one: Recipe, number: int, first: int, tick: Callable[[], object]) -> Iterator[Web]:
+    from structgen.webs.deposition import deposit
+    from structgen.webs.subgraphs import pieces
+
+    large = deposit(one.family, first, nodes=10_000, size=100.0)
+    rng = np.random.default_rng([first, 1])
+    for web in pieces(large, number, one.sizes, first):
+        tick()
+        yield mapped(web, turn(rng) @ np.diag(np.exp(rng.uniform(-0.4, 0.4, 3))))
+
+
+def turn(rng: np.random.Generator) -> Floats:
+    """A rotation drawn uniformly [3, 3]."""
+    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    if np.linalg.det(q) < 0:
+        q[:, 0] *= -1
+    return np.asarray(q)
+
+
+def mapped(web: Web, matrix: Floats) -> Web:
+    """The web under a linear map [3, 3]; force densities stay, so does the equilibrium."""
+    density = web.tension / web.lengths
+    moved = web.but(pos=web.pos @ matrix.T)
+    return moved.but(tension=density * moved.lengths)
+
+
+def values_for(
+    one: Recipe, webs: Sequence[Web], tick: Callable[[], object] = lambda: None
+) -> list[dict[str, float]]:
+    """Parameters of every web, with the mechanics of the first ones (`Recipe.pulled`)."""
+    from structgen.webs.measures import mechanics
+    from structgen.webs.task import values_of
+
+    found = []
+    for number, web in enumerate(webs):
+        try:
+            pulled = mechanics(web) if number < one.pulled else None
+        except (DataError, ConfigError):
+            pulled = None
+        found.append(values_of(web, pulled))
+        tick()
+    return found
