@@ -14,7 +14,7 @@ import pytest
 
 nbformat = pytest.importorskip("nbformat")
 
-NOTEBOOKS = ("01_generate_molecules.ipynb",)
+NOTEBOOKS = ("01_generate_molecules.ipynb", "02_steer_molecules.ipynb")
 
 
 def read(repository: Path, name: str) -> Any:
@@ -108,3 +108,22 @@ def test_the_first_notebook_runs_and_its_viewer_needs_no_network(
     written = tmp_path / "cwd/demo/molecules.sdf"
     assert written.read_text("utf-8").count("$$$$") == 12
     assert {p.name for p in (repository / "notebooks").iterdir()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_second_notebook_shows_five_requests(repository: Path, tmp_path: Path) -> None:
+    from molgen.weights.files import shipped
+
+    if "qm9" not in shipped():
+        pytest.skip("the weights qm9 are not in this checkout")
+    done = execute(repository / "notebooks" / NOTEBOOKS[1], repository, tmp_path)
+    kinds = [o.output_type for c in done.cells if c.cell_type == "code" for o in c.outputs]
+    assert kinds and "error" not in kinds
+    assert len(outputs(done, "image/png")) == 5
+    assert len([text for text in outputs(done, "text/html") if "mg-viewer" in text]) == 1
+    said = "".join(
+        o.text for c in done.cells if c.cell_type == "code" for o in c.outputs if "text" in o
+    )
+    assert "largest shift of a kept atom: 0.0 Angstrom" in said
+    assert re.search(r"evolution: best reward [-.\d]+ after 1[34]\d\d network evaluations", said)

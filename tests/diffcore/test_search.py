@@ -18,7 +18,7 @@ from diffcore.schedules import Cosine, FlowTime, power_grid, uniform_grid
 from diffcore.search import best_of_n, run
 from diffcore.searches import SEARCHES, search
 from diffcore.state import State, expand
-from diffcore.tree import Widening, tree_sampling
+from diffcore.tree import Widening, tree_sampling, tree_search
 
 SHARES = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
 REWARDS = torch.tensor([0.0, 1.0, -1.0, 2.0], dtype=torch.float64)
@@ -179,7 +179,9 @@ def test_soft_values_are_log_means_over_children() -> None:
     ("name", "options"),
     [
         ("feynman_kac", {"tilt": 2.0}),
+        ("feynman_kac", {}),
         ("tree_search", {"tilt": 2.0, "batch": 2}),
+        ("evolution", {"batch": 8, "window": (0.2, 0.5), "elite": 4}),
     ],
 )
 def test_searches_beat_best_of_n_at_equal_evaluations(name: str, options) -> None:
@@ -195,6 +197,68 @@ def test_searches_beat_best_of_n_at_equal_evaluations(name: str, options) -> Non
         found[one] = sum(best) / len(best) / math.sqrt(8)
     assert 1.7 < found["best_of_n"] < 2.6  # the largest of 40 normal numbers is 2.16 on average
     assert found[name] > found["best_of_n"] + 0.2
+
+
+@pytest.mark.parametrize("name", ["feynman_kac", "tree_sampling", "tree_search"])
+def test_by_default_the_unit_of_the_reward_does_not_matter(name: str) -> None:
+    """Neither does its zero, where some predictions have no reward."""
+
+    def found(scale: float, shift: float):
+        def reward(state: State) -> torch.Tensor:
+            x = state["x"].double()
+            value = torch.where(x[:, 0] > 1.0, torch.nan, x.sum(1))
+            return scale * value + shift
+
+        return run(SEARCHES[name](normal_chain(), reward, random.generator(4), budget=400))
+
+    plain, other = found(1.0, 0.0), found(1000.0, -5000.0)
+    assert plain.dropped == other.dropped > 0
+    assert torch.equal(plain.states["x"], other.states["x"])
+    torch.testing.assert_close(plain.log_weights, other.log_weights, rtol=1e-6, atol=1e-6)
+
+
+def test_a_tree_branches_in_its_window_and_at_the_prior_only() -> None:
+    wide = Widening(1.0, 0.6)
+    tree = tree_search(
+        normal_chain(), total, random.generator(0), budget=300, window=(0.4, 0.6), widening=wide,
+        batch=1,
+    )  # fmt: skip
+    run(tree)
+    root = tree.ledger.measure.__self__.root  # type: ignore[union-attr]
+    todo, many = [root], set()
+    while todo:
+        node = todo.pop()
+        todo += node.children
+        if len(node.children) > 1:
+            many.add(node.level)
+    assert {-1} < many <= {-1, 4, 5, 6}  # of ten steps 6, 5 and 4 are left
+
+
+def test_feynman_kac_looks_at_predictions_in_its_window_only() -> None:
+    looks = []
+
+    def reward(state: State) -> torch.Tensor:
+        looks.append(state.rows)
+        return total(state)
+
+    options = {"budget": 100, "particles": 10, "window": (0.4, 0.6), "tilt": 1.0}
+    run(feynman_kac(normal_chain(), reward, random.generator(0), **options))
+    assert looks == [10] * 4  # three levels and the end
+
+
+def test_children_are_like_their_parents_the_more_the_later_they_part() -> None:
+    """Noised to level k and drawn again, the correlation of normal data is alpha^2 there."""
+    chain = normal_chain(dim=400)
+    alphas = Cosine().alpha(chain.grids["x"].double())
+    rngs = random.row_generators(0, range(8))
+    x = random.normal(rngs, torch.zeros(8, 400))
+    parents = Particles(State({"x": x}, torch.ones(8, 1, dtype=torch.bool)), None, {}, chain.steps)
+    for level in (2, 5, 8):
+        at = chain.back(parents, level, rngs)
+        assert at.level == level and at.memory is None
+        likeness = float((at.state["x"] * x).mean())
+        assert abs(likeness - float(alphas[level])) < 0.06
+        assert abs(float(at.state["x"].var()) - 1) < 0.08  # still a sample of q_t
 
 
 # ------------------------------------------------------------------------------ counts and budget
