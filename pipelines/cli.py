@@ -118,10 +118,19 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "pipelines.design.command:design",
         "run a design campaign from a YAML file, or go on with it",
     ),
+    ("screen",): Command(
+        "pipelines.screening:screen",
+        "score a library of any size, cheap evaluators first",
+        {"-o": "output"},
+    ),
     ("show", "campaign"): Command(
         "pipelines.design.show:show_campaign",
         "list a store of campaigns, plot progress, export candidates and scores",
         {"-o": "output"},
+    ),
+    ("bench", "chaos"): Command(
+        "pipelines.design.chaos:bench_chaos",
+        "kill a design campaign at random moments and count what is lost (minutes)",
     ),
     ("bench", "design"): Command(
         "pipelines.bench_design:bench_design",

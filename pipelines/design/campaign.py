@@ -90,7 +90,7 @@ def make_campaign(
     for what, number, top in (("batch", batch, 10**6), ("generations", generations, 10**6)):
         _whole(what, number, 1, top)
     _whole("seed", seed, 0, MAX_SEED)
-    made = _evaluators(evaluators, objectives)
+    made = _evaluators(evaluators, objectives, folder)
     units = {one.name: one.unit for one in made}
     aims = Aims.of([parse_objective(one, units) for one in objectives])
     how, options = named("strategy", strategy)
@@ -149,7 +149,9 @@ def _source(generator: Any, folder: Path | None) -> Source:
 
 
 def _evaluators(
-    given: Mapping[str, Any] | Sequence[str], objectives: Sequence[Mapping[str, Any]]
+    given: Mapping[str, Any] | Sequence[str],
+    objectives: Sequence[Mapping[str, Any]],
+    folder: Path | None,
 ) -> list[Evaluator]:
     """Those that are named and those that only stand in an objective."""
     if isinstance(given, str) or not isinstance(given, Mapping | Sequence):
@@ -161,10 +163,10 @@ def _evaluators(
         name = objective.get("evaluator") if isinstance(objective, Mapping) else None
         if isinstance(name, str):
             table.setdefault(name, None)
-    return [_evaluator(str(name), value) for name, value in table.items()]
+    return [_evaluator(str(name), value, folder) for name, value in table.items()]
 
 
-def _evaluator(name: str, value: Any) -> Evaluator:
+def _evaluator(name: str, value: Any, folder: Path | None) -> Evaluator:
     if isinstance(value, Evaluator):
         return value
     if callable(value):
@@ -174,7 +176,7 @@ def _evaluator(name: str, value: Any) -> Evaluator:
         return from_function(name, value, **about)
     if value is not None and not isinstance(value, Mapping):
         raise ConfigError(f"evaluator {name}: expected settings, got {value!r}")
-    return make_evaluator(name, value)
+    return make_evaluator(name, value, folder)
 
 
 def check_executor(name: str, settings: Mapping[str, Any]) -> None:

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
-from diffcore.errors import ConfigError, DesignloomError
+from diffcore.errors import ConfigError, DataError, DesignloomError
 from pipelines.design.forms import FORMS
 from pipelines.design.names import unknown
 from pipelines.design.plugins import (
@@ -24,6 +25,7 @@ from pipelines.design.plugins import (
     load_target,
     plugin_version,
 )
+from pipelines.design.sources import file_hash, inside
 from pipelines.store.records import digest, to_json
 
 
@@ -53,6 +55,13 @@ BUILTIN: dict[str, Builtin] = {
         "HOMO-LUMO gap of GFN2-xTB, at the geometry that GFN2-xTB (or `relax`: mmff, none) relaxes",
         dear=True,
     ),
+    "vina": Builtin(
+        "pipelines.design.docked:vina",
+        "kcal/mol",
+        "energy of the best pose of AutoDock Vina in the pocket of `pocket` (PDB), which `ligand` "
+        "(a molecule file) or `centre` shows; from a fresh conformer",
+        dear=True,
+    ),
     "heavy_atoms": Builtin("pipelines.design.simple:heavy_atoms", "atoms", "heavy atoms"),
     "first": Builtin("pipelines.design.simple:first", "", "first number of a vector: for trials"),
     "zdt1": Builtin(
@@ -64,6 +73,12 @@ BUILTIN: dict[str, Builtin] = {
 """Evaluators that are no metric of molecules."""
 
 ALIASES = {"sa": "sa_score", "posebusters": "pb_valid", "valid": "strict_valid"}
+
+FILES = ("pocket", "ligand")
+"""Settings of our own evaluators that are files."""
+
+IN_POCKET = ("pocket", "docking")
+"""Sets of metrics that judge poses in a protein, which candidates of a loop are not."""
 
 WITH_REFERENCE = ("strict_valid", "atom_stability", "molecule_stability")
 """Metrics that ask which valencies occur in QM9."""
@@ -82,6 +97,7 @@ class Evaluator:
         dear: it is run after the cheap ones, and only where their constraints hold.
         version: of its code.
         function: the function itself, if it was given in Python.
+        files: setting -> hash of the file, of those that are files: their place does not matter.
     """
 
     name: str
@@ -92,11 +108,13 @@ class Evaluator:
     dear: bool = False
     version: str = ""
     function: Callable[..., Any] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> str:
         """Hash of all that decides its values."""
-        return digest(self.kind, self.source, self.version, to_json(dict(self.settings)))
+        settings = dict(self.settings) | dict(self.files)
+        return digest(self.kind, self.source, self.version, to_json(settings))
 
     def key(self, candidate: str) -> str:
         """Key of the evaluation of a candidate (by its own key)."""
@@ -105,7 +123,8 @@ class Evaluator:
     def measure(self, scene: Scene) -> Any:
         """Whatever the function returns."""
         if self.kind == "metric":
-            return _metric(self.source)(scene.prepared(self.source in WITH_REFERENCE))
+            metric = _metric(self.source)
+            return metric(scene.prepared(self.source in WITH_REFERENCE, placed=self.dear))
         return self.load()(scene.thing, **self.settings)
 
     def warm(self) -> None:
@@ -158,21 +177,29 @@ class Scene:
         """See the class."""
         self.form = form
         self.thing = FORMS[form].decode(content)
-        self._prepared: dict[bool, Any] = {}
+        self._prepared: dict[tuple[bool, bool], Any] = {}
 
-    def prepared(self, reference: bool) -> Any:
+    def prepared(self, reference: bool, placed: bool = False) -> Any:
         """For the metrics of molecules.
+
+        Args:
+            reference: with the valencies of QM9.
+            placed: with a conformer (ETKDG, seed 0) where it has none.
 
         Raises:
             ConfigError: it is no molecule.
+            DataError: no conformer can be made.
         """
         if self.form not in ("molecule", "smiles"):
             raise ConfigError(f"expected a molecule, got a candidate of the form {self.form!r}")
-        if reference not in self._prepared:
+        key = (reference, placed)
+        if key not in self._prepared:
             from molgen.evaluate.prepared import Prepared
+            from molgen.orbitals import with_geometry
 
-            self._prepared[reference] = Prepared(self.thing, _valencies() if reference else None)
-        return self._prepared[reference]
+            mol = with_geometry(self.thing) if placed else self.thing
+            self._prepared[key] = Prepared(mol, _valencies() if reference else None)
+        return self._prepared[key]
 
 
 Result = tuple[str, float | None, str, float]
@@ -240,7 +267,11 @@ def metric_names() -> list[str]:
     """Metrics of `molgen.evaluate` that give one number, or yes or no, for one molecule."""
     from molgen.evaluate.table import METRICS
 
-    return [k for k, m in METRICS.items() if m.row is not None and m.kind != "text"]
+    return [
+        name
+        for name, metric in METRICS.items()
+        if metric.row is not None and metric.kind != "text" and metric.cost not in IN_POCKET
+    ]
 
 
 def known_evaluators() -> list[str]:
@@ -248,8 +279,15 @@ def known_evaluators() -> list[str]:
     return [*declared(EVALUATORS), *BUILTIN, *ALIASES, *metric_names()]
 
 
-def make_evaluator(name: str, settings: Mapping[str, Any] | None = None) -> Evaluator:
+def make_evaluator(
+    name: str, settings: Mapping[str, Any] | None = None, folder: Path | None = None
+) -> Evaluator:
     """The evaluator of a name: a plugin, our own, or a metric of molecules.
+
+    Args:
+        name: see `known_evaluators`.
+        settings: keyword options of its function.
+        folder: that files among the settings must be inside of; None: any path.
 
     Raises:
         ConfigError: an unknown name or setting, or a package that it needs is missing.
@@ -260,11 +298,33 @@ def make_evaluator(name: str, settings: Mapping[str, Any] | None = None) -> Eval
     if name in BUILTIN:
         row = BUILTIN[name]
         check_settings(f"evaluator {name}", load_target(row.target), settings)
-        return Evaluator(name, "builtin", name, row.unit, settings, row.dear, row.version)
+        settings, files = _with_files(name, settings, folder)
+        return Evaluator(
+            name, "builtin", name, row.unit, settings, row.dear, row.version, files=files
+        )
     source = ALIASES.get(name, name)
     if source not in metric_names():
         raise unknown("evaluator", name, known_evaluators())
     return _metric_evaluator(name, source, settings)
+
+
+def _with_files(
+    name: str, settings: Mapping[str, Any], folder: Path | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings with whole paths, and the hashes of the files.
+
+    Raises:
+        ConfigError: a path leads out of the folder.
+        DataError: a file is not there.
+    """
+    placed, hashes = dict(settings), {}
+    for key in FILES:
+        if placed.get(key):
+            path = inside(folder, placed[key])
+            if not path.is_file():
+                raise DataError(f"evaluator {name}: {key}: {path} is no file")
+            placed[key], hashes[key] = str(path.resolve()), file_hash(path)
+    return placed, hashes
 
 
 def _metric_evaluator(name: str, source: str, settings: Mapping[str, Any]) -> Evaluator:
