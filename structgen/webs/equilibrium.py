@@ -83,12 +83,26 @@ def relax(web: Web, *, rounds: int = 3, keep_shape: bool = False) -> Web:
         lengths = web.but(pos=pos).lengths
         density = aim / np.maximum(lengths, 0.05 * lengths.mean())
         pos = solve(web, density)
-    found = web.but(pos=pos)
-    lengths = found.lengths
+    return _whole(web.but(pos=pos), density)
+
+
+def balanced(web: Web, density: Floats) -> Web:
+    """The web in the equilibrium of given force densities [E] > 0, uN/mm.
+
+    Raises:
+        NoEquilibrium: ``dangling`` threads, or nodes that ``collapsed`` into each other.
+        DataError: no anchors, isolated nodes, zero-length edges or parts that are not held.
+    """
+    check_ends(web)
+    return _whole(web.but(pos=solve(web, density)), density)
+
+
+def _whole(web: Web, density: Floats) -> Web:
+    lengths = web.lengths
     flat = int((lengths < COLLAPSED * lengths.mean()).sum())
     if flat:
         raise NoEquilibrium("collapsed", f"no tension equilibrium: {flat} edges collapse")
-    return found.but(tension=density * lengths)
+    return web.but(tension=density * lengths)
 
 
 def check_ends(web: Web) -> None:
