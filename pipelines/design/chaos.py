@@ -103,7 +103,7 @@ def logged(vector: Sequence[float]) -> float:
     if path:
         with open(path, "a", encoding="ascii") as file:
             file.write(json.dumps([time.time(), list(vector)]) + "\n")
-    time.sleep(0.005)
+    time.sleep(0.02)
     return float(sum(vector))
 
 
