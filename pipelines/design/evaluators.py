@@ -62,6 +62,13 @@ BUILTIN: dict[str, Builtin] = {
         "(a molecule file) or `centre` shows; from a fresh conformer",
         dear=True,
     ),
+    "web_toughness": Builtin(
+        "pipelines.design.webs:web_toughness",
+        "MJ/m^3",
+        "work to failure of an orb web for each volume of its silk, pushed or stretched",
+        dear=True,
+    ),
+    "silk_volume": Builtin("pipelines.design.webs:silk_volume", "mm^3", "silk of an orb web"),
     "heavy_atoms": Builtin("pipelines.design.simple:heavy_atoms", "atoms", "heavy atoms"),
     "first": Builtin("pipelines.design.simple:first", "", "first number of a vector: for trials"),
     "zdt1": Builtin(

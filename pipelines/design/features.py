@@ -53,12 +53,25 @@ def features_of(candidate: Candidate) -> NDArray[np.float32]:
     """The numbers of one candidate, [F]."""
     if candidate.form == "vector":
         return np.asarray(decode(candidate), dtype=np.float32)
+    if candidate.form == "json":
+        return _numbers(decode(candidate))
     if candidate.form not in ("molecule", "smiles"):
         raise ConfigError(
-            f"the strategy surrogate learns from molecules and vectors, not from "
-            f"{candidate.form!r}: expected another strategy such as genetic"
+            f"the strategy surrogate does not learn from {candidate.form!r}: expected another one"
         )
     return _molecule(str(candidate.origin["smiles"]))
+
+
+def _numbers(mapping: Any) -> NDArray[np.float32]:
+    """The values of a flat mapping, by the order of its keys."""
+    if not isinstance(mapping, dict) or not all(
+        isinstance(value, int | float) for value in mapping.values()
+    ):
+        raise ConfigError(
+            "the strategy surrogate learns from molecules, vectors and flat mappings of numbers: "
+            "expected another strategy such as genetic"
+        )
+    return np.array([float(mapping[key]) for key in sorted(mapping)], dtype=np.float32)
 
 
 def _molecule(smiles: str) -> NDArray[np.float32]:

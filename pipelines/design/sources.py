@@ -39,6 +39,7 @@ class Generator(Protocol):
 BUILTIN: dict[str, str] = {
     "molecules": "pipelines.design.sources:Molecules",
     "library": "pipelines.design.sources:Library",
+    "orbs": "pipelines.design.webs:Orbs",
     "numbers": "pipelines.design.simple:Numbers",
 }
 """Name in a campaign file -> class; its keyword options are the settings."""

@@ -1,0 +1,100 @@
+"""Orb webs as candidates: their measures are varied, and each is laid and pulled to failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from structgen.webs.web import Web
+
+RANGES: dict[str, tuple[float, float]] = {
+    "corners": (4, 9),
+    "radii": (8, 20),
+    "turns": (4, 12),
+    "free_zone": (0.05, 0.4),
+    "anomalies": (0.0, 0.2),
+    "irregular": (0.0, 0.3),
+}
+"""Measures of an orb (see `structgen.webs.deposition.Orb`) and what they may be."""
+
+WHOLE = ("corners", "radii", "turns")
+
+
+class Orbs:
+    """Measures of orb webs, uniform in `RANGES`; number `i` depends on the seed and `i` alone.
+
+    Args:
+        step: standard deviation of a mutation, as a share of a range.
+    """
+
+    def __init__(self, *, step: float = 0.15) -> None:
+        """See the class."""
+        self.step = step
+
+    def sample(self, seed: int, start: int, count: int) -> Iterator[dict[str, float]]:
+        """Measures `start` to `start + count` of a seed."""
+        for index in range(start, start + count):
+            part = np.random.default_rng([seed, index]).random(len(RANGES))
+            yield _measures(part)
+
+    def vary(
+        self, parents: Sequence[Mapping[str, float]], rng: np.random.Generator
+    ) -> dict[str, float]:
+        """A child of one or two: uniform crossover and Gaussian steps, kept in the ranges."""
+        both = [np.array([_part(name, one[name]) for name in RANGES]) for one in parents]
+        mixed = np.where(rng.random(len(RANGES)) < 0.5, both[0], both[-1])
+        moved = rng.random(len(RANGES)) < 0.5
+        return _measures(np.clip(mixed + self.step * moved * rng.normal(size=len(RANGES)), 0, 1))
+
+
+def _part(name: str, value: float) -> float:
+    low, high = RANGES[name]
+    return (value - low) / (high - low)
+
+
+def _measures(part: Any) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for (name, (low, high)), x in zip(RANGES.items(), part, strict=True):
+        value = low + (high - low) * float(x)
+        found[name] = int(round(value)) if name in WHOLE else round(value, 4)
+    return found
+
+
+def web_toughness(measures: Mapping[str, float], *, load: str = "push", seed: int = 0) -> float:
+    """Work to failure for each volume of silk, MJ/m^3 (`structgen.webs.mechanics.pull`).
+
+    Args:
+        measures: of an orb, as in `RANGES`.
+        load: push or stretch.
+        seed: of the scatter with which it is laid.
+
+    Raises:
+        ConfigError: the measures are none.
+        DataError: the web has no equilibrium.
+    """
+    from structgen.webs.mechanics import pull
+
+    return float(pull(_web(json.dumps(dict(measures)), seed), load=load, steps=0.03).toughness)
+
+
+def silk_volume(measures: Mapping[str, float], *, seed: int = 0) -> float:
+    """Silk of an orb, mm^3."""
+    return float(_web(json.dumps(dict(measures)), seed).volume)
+
+
+@lru_cache(maxsize=8)
+def _web(text: str, seed: int) -> Web:
+    from structgen.webs.deposition import Orb, orb
+
+    try:
+        shape = Orb(**json.loads(text))
+    except TypeError as error:
+        raise ConfigError(f"expected measures of an orb, got {text}") from error
+    return orb(np.random.default_rng(seed), shape)
