@@ -63,9 +63,29 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "make ranked 3D conformers of the molecules in a file",
         {"-n": "number", "-o": "output"},
     ),
+    ("generate", "webs"): Command(
+        "pipelines.webs:generate_webs",
+        "lay spider webs thread by thread, or draw them with a trained model",
+        {"-n": "number", "-o": "output"},
+    ),
     ("evaluate",): Command(
         "pipelines.evaluate:evaluate_file",
         "score a file of molecules and write a report",
+        {"-o": "output"},
+    ),
+    ("evaluate", "webs"): Command(
+        "pipelines.webs:evaluate_webs",
+        "score a file of spider webs and pull them to failure",
+        {"-o": "output"},
+    ),
+    ("assemble",): Command(
+        "pipelines.webs:assemble_webs",
+        "assemble spider webs along a curve or over a surface",
+        {"-o": "output"},
+    ),
+    ("print",): Command(
+        "pipelines.webs:print_web",
+        "make a spider web a watertight body to print (3MF, STL)",
         {"-o": "output"},
     ),
     ("train", "molecules"): Command(
@@ -76,6 +96,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("train", "conformers"): Command(
         "pipelines.train_conformers:train_conformers",
         "train a generator of conformers by a recipe",
+        {"-o": "out"},
+    ),
+    ("train", "webs"): Command(
+        "pipelines.webs_train:train_webs",
+        "train a generator of spider webs by a recipe",
         {"-o": "out"},
     ),
     ("bench", "molecules"): Command(
@@ -221,6 +246,8 @@ def _find_command(words: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
         if word not in known:
             raise ConfigError(_unknown_word(name, word, known))
         name = (*name, word)
+    while (*name, *words[len(name) :][:1]) in COMMANDS and len(words) > len(name):
+        name = (*name, words[len(name)])  # `evaluate webs` is more than `evaluate FILE`
     return name, list(words[len(name) :])
 
 
