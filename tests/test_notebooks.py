@@ -148,25 +148,3 @@ def test_the_notebook_of_design_loops_shows_a_front(repository: Path, tmp_path: 
     assert len(outputs(done, "image/png")) == 2, "the front and its molecules"
     assert any("generation" in text for text in outputs(done, "text/html")), "no table"
     assert (tmp_path / "cwd/notebook.sqlite").is_file()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_the_third_notebook_finds_the_known_pose_again(repository: Path, tmp_path: Path) -> None:
-    from molgen.weights.files import shipped
-
-    for module in ("vina", "openbabel", "meeko", "posebusters", "tblite"):
-        pytest.importorskip(module)
-    if "bound" not in shipped():
-        pytest.skip("the weights bound are not in this checkout")
-    done = execute(repository / "notebooks" / NOTEBOOKS[2], repository, tmp_path)
-    kinds = [o.output_type for c in done.cells if c.cell_type == "code" for o in c.outputs]
-    assert kinds and "error" not in kinds
-    pages = [html.unescape(text) for text in outputs(done, "text/html")]
-    assert sum("molgenComplex(root," in page for page in pages) == 1
-    assert not any(re.search(r"https?://(?!www\.w3\.org)", page) for page in pages)
-    (table,) = [
-        text for text in outputs(done, "text/plain") if "rmsd" in text and "vina_min" in text
-    ]
-    first = dict(zip(table.splitlines()[0].split(), table.splitlines()[1].split()[1:], strict=True))
-    assert float(first["rmsd"]) < 2 and float(first["vina_min"]) < -6
