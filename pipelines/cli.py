@@ -9,171 +9,23 @@ objects). A function that returns text or a path has it printed.
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError, DesignloomError
+from pipelines.commands import COMMANDS, Command
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 PROGRAM = "designloom"
 DEBUG_VARIABLE = "DESIGNLOOM_DEBUG"
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command.
-
-    Attributes:
-        target: The function, as ``module:name``; imported only when the command is run.
-        summary: One line for the help.
-        short: Short options, ``{"-n": "number"}``.
-        hidden: Parameters of the function that are no options.
-    """
-
-    target: str
-    summary: str
-    short: Mapping[str, str] = field(default_factory=dict)
-    hidden: frozenset[str] = frozenset()
-
-    def load(self) -> Callable[..., object]:
-        """Import the function."""
-        module, name = self.target.split(":")
-        function: Callable[..., object] = getattr(importlib.import_module(module), name)
-        return function
-
-
-COMMANDS: dict[tuple[str, ...], Command] = {
-    ("generate", "molecules"): Command(
-        "pipelines.generate:generate_molecules",
-        "make 3D molecules with a trained model",
-        {"-n": "number", "-o": "output"},
-    ),
-    ("generate", "conformers"): Command(
-        "pipelines.conformers:generate_conformers",
-        "make ranked 3D conformers of the molecules in a file",
-        {"-n": "number", "-o": "output"},
-    ),
-    ("generate", "webs"): Command(
-        "pipelines.webs:generate_webs",
-        "lay spider webs thread by thread, or draw them with a trained model",
-        {"-n": "number", "-o": "output"},
-    ),
-    ("evaluate",): Command(
-        "pipelines.evaluate:evaluate_file",
-        "score a file of molecules and write a report",
-        {"-o": "output"},
-    ),
-    ("evaluate", "webs"): Command(
-        "pipelines.webs:evaluate_webs",
-        "score a file of spider webs and pull them to failure",
-        {"-o": "output"},
-    ),
-    ("assemble",): Command(
-        "pipelines.webs:assemble_webs",
-        "assemble spider webs along a curve or over a surface",
-        {"-o": "output"},
-    ),
-    ("print",): Command(
-        "pipelines.webs:print_web",
-        "make a spider web a watertight body to print (3MF, STL)",
-        {"-o": "output"},
-    ),
-    ("train", "molecules"): Command(
-        "pipelines.train:train_molecules",
-        "train a generator of molecules by a recipe",
-        {"-o": "out"},
-    ),
-    ("train", "conformers"): Command(
-        "pipelines.train_conformers:train_conformers",
-        "train a generator of conformers by a recipe",
-        {"-o": "out"},
-    ),
-    ("train", "webs"): Command(
-        "pipelines.webs_train:train_webs",
-        "train a generator of spider webs by a recipe",
-        {"-o": "out"},
-    ),
-    ("bench", "molecules"): Command(
-        "pipelines.bench:bench_molecules",
-        "measure the cost of one molecule, or score it --against other tools",
-        {"-n": "number", "-o": "output"},
-    ),
-    ("bench", "switches"): Command(
-        "pipelines.switches:bench_switches",
-        "measure what each switch of the training recipe does (minutes)",
-    ),
-    ("bench", "properties"): Command(
-        "pipelines.bench_properties:bench_properties",
-        "ask for properties, and let an independent predictor judge (minutes)",
-    ),
-    ("bench", "steering"): Command(
-        "pipelines.bench_steering:bench_steering",
-        "measure what guidance, search and inpainting gain and cost on digits (minutes)",
-    ),
-    ("bench", "requests"): Command(
-        "pipelines.bench_requests:bench_requests",
-        "ask for formula, scaffold, fragment, ... and count what each costs (minutes)",
-        {"-n": "number"},
-    ),
-    ("bench", "rewards"): Command(
-        "pipelines.bench_rewards:bench_rewards",
-        "compare searches for molecules of high reward with best-of-N (tens of minutes)",
-    ),
-    ("bench", "conformers"): Command(
-        "pipelines.bench_conformers:bench_conformers",
-        "compare conformers with known ones, beside ETKDG and MMFF94",
-        {"-n": "number", "-o": "output"},
-    ),
-    ("bench", "redocking"): Command(
-        "pipelines.bench_redocking:bench_redocking",
-        "dock the ligands of known complexes again and compare the poses",
-        {"-n": "number", "-o": "output"},
-    ),
-    ("design",): Command(
-        "pipelines.design.command:design",
-        "run a design campaign from a YAML file, or go on with it",
-    ),
-    ("screen",): Command(
-        "pipelines.screening:screen",
-        "score a library of any size, cheap evaluators first",
-        {"-o": "output"},
-    ),
-    ("show", "campaign"): Command(
-        "pipelines.design.show:show_campaign",
-        "list a store of campaigns, plot progress, export candidates and scores",
-        {"-o": "output"},
-    ),
-    ("bench", "chaos"): Command(
-        "pipelines.design.chaos:bench_chaos",
-        "kill a design campaign at random moments and count what is lost (minutes)",
-    ),
-    ("bench", "design"): Command(
-        "pipelines.bench_design:bench_design",
-        "compare the strategies of design loops at equal evaluator calls (an hour)",
-    ),
-    ("data", "components"): Command(
-        "molgen.datasets.components:convert",
-        "convert the wwPDB component dictionary into one compact file",
-        {"-o": "out"},
-        frozenset({"progress"}),
-    ),
-    ("data", "qm9"): Command(
-        "molgen.datasets.qm9:convert",
-        "convert the QM9 data set into one compact file",
-        {"-o": "out"},
-        frozenset({"progress"}),
-    ),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -68,7 +68,7 @@ def test_every_folder_with_modules_is_a_package() -> None:
 def data_files() -> list[Path]:
     tops = [ROOT / top for top in ("diffcore", "molgen", "structgen", "pipelines")]
     paths = [path for top in tops for path in top.rglob("*") if path.is_file()]
-    return [path for path in paths if path.suffix not in {".py", ".pyc"}]
+    return [path for path in paths if path.suffix != ".py" and path.parent.name != "__pycache__"]
 
 
 @pytest.mark.parametrize("path", data_files(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -3,7 +3,8 @@
 Hydrogens say where a fragment can grow: they are taken off, and every bond that is lost so is an
 open site, to be filled by whatever the model puts there. Dummy atoms (``*``) say it instead: then
 hydrogens are part of the fragment, and only the dummies' places are open, for atoms other than
-hydrogen. Hydrogens that have no coordinates are made by the model, but their number is kept.
+hydrogen. Hydrogens without coordinates beside atoms that have some are made by the model, but their
+number is kept.
 """
 
 from __future__ import annotations
@@ -162,7 +163,8 @@ def _fragment(mol: Chem.Mol, what: str) -> Fragment:
         raise ConfigError(f"{what}: {error}") from None
     numbers, orders = arrays["atomic_number"], arrays["bond_order"]
     hydrogen = _free_hydrogens(numbers, orders)
-    off = (numbers == 0) | (hydrogen & ~np.isfinite(pos).all(-1)) if dummies else hydrogen
+    unplaced = hydrogen & ~np.isfinite(pos).all(-1) & np.isfinite(pos).any()
+    off = (numbers == 0) | unplaced if dummies else hydrogen
     kept = np.flatnonzero(~off)
     if not (numbers[kept] > 1).any():
         raise ConfigError(f"{what}: expected at least one atom other than hydrogen")

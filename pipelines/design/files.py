@@ -88,7 +88,11 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected text in UTF-8") from error
     try:
-        return yaml.load(text, Loader=_loader())
+        loader = _loader()(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         problem = getattr(error, "problem", None) or "too deeply nested"
         mark = getattr(error, "problem_mark", None)

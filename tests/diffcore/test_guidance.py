@@ -101,8 +101,9 @@ def test_guided_score_is_that_of_the_powers(schedule: Schedule, scale: float) ->
 @pytest.mark.parametrize(("scale", "calls"), [(0.0, (0, 1)), (1.0, (1, 0)), (2.0, (1, 1))])
 def test_a_denoiser_without_weight_is_not_asked(scale: float, calls: tuple[int, int]) -> None:
     processes = {"x": Gaussian(FlowTime(), Grid((2,)))}
-    told, untold = Counted(gaussian(FlowTime(), MEAN, STD)), Counted(
-        gaussian(FlowTime(), OTHER, STD)
+    told, untold = (
+        Counted(gaussian(FlowTime(), MEAN, STD)),
+        Counted(gaussian(FlowTime(), OTHER, STD)),
     )
     state, times = noisy(FlowTime())
     classifier_free(told, untold, processes, scale)(state, times, {})

@@ -69,6 +69,37 @@ def test_every_molecule_holds_the_fragment_where_it_was(generator: MoleculeGener
     assert np.array_equal(part.GetConformer().GetPositions(), before)
 
 
+def test_marked_sites_carry_the_rest_and_the_others_their_hydrogens(
+    generator: MoleculeGenerator,
+) -> None:
+    for mol in small(generator, 2, scaffold="*OC(C)*", n_atoms=12):
+        assert [a.GetSymbol() for a in mol.GetAtoms()][:3] == ["O", "C", "C"]
+        heavy, hydrogens = [0, 0, 0], [0, 0, 0]
+        for index in range(3):
+            for other in mol.GetAtomWithIdx(index).GetNeighbors():
+                if other.GetAtomicNum() == 1:
+                    hydrogens[index] += 1
+                else:
+                    heavy[index] += other.GetIdx() > 2
+        assert heavy == [1, 1, 0] and hydrogens == [0, 1, 3]
+
+
+def test_a_linker_joins_two_fragments_that_stay_where_they_are(
+    generator: MoleculeGenerator,
+) -> None:
+    cut = Chem.RWMol(Chem.RemoveHs(embedded("O=CCCCC#N")))
+    cut.RemoveAtom(3)
+    ends = cut.GetMol()
+    assert len(Chem.GetMolFrags(ends)) == 2
+    for mol in small(generator, 2, keep=ends, n_atoms=17):
+        places = mol.GetConformer().GetPositions()[:6]
+        assert np.array_equal(places, ends.GetConformer().GetPositions())
+        (joined,) = [piece for piece in Chem.GetMolFrags(mol) if 0 in piece]
+        assert set(range(6)) <= set(joined)
+        kept = {(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()}
+        assert {p for p in kept if max(p) < 6} == {(0, 1), (1, 2), (3, 4), (4, 5)}
+
+
 def _turn() -> np.ndarray:
     c, s = np.cos(1.1), np.sin(1.1)
     return np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])

@@ -139,9 +139,14 @@ def test_a_marked_site_wants_no_hydrogen_and_the_others_nothing_else(
 ) -> None:
     request = Request.parse(TASK, scaffold="[*]CC")
     part = request.fragment
-    assert part is not None and part.hydrogens.tolist() == [2, 3]
-    order = list(range(Chem.AddHs(Chem.MolFromSmiles(smiles)).GetNumAtoms()))
-    order[:2] = [1, 0]
+    assert part is not None and part.formula == {6: 2, 1: 5} and not part.hydrogens.any()
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    own = [
+        [a.GetIdx() for a in mol.GetAtomWithIdx(i).GetNeighbors() if a.GetAtomicNum() == 1]
+        for i in (1, 0)
+    ]
+    order = [1, 0, *own[0][:2], *own[1][:3]]
+    order += [i for i in range(mol.GetNumAtoms()) if i not in order]
     assert (unmet(request, arrays(smiles, order)) == "") == met
 
 

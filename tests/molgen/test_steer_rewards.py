@@ -173,7 +173,7 @@ def test_it_can_be_left_at_any_time_with_the_best_so_far(generator: MoleculeGene
     assert part.history == whole.history[: len(part.history)]
 
     def breaks(mol: Chem.Mol) -> float:
-        if len(looks) > 17:
+        if len(looks) > 10:
             raise KeyboardInterrupt
         looks.append(1)
         return carbons(mol)
