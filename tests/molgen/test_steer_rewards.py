@@ -160,26 +160,32 @@ def test_a_reward_that_always_fails_is_an_error_that_says_why(
 
 
 def test_it_can_be_left_at_any_time_with_the_best_so_far(generator: MoleculeGenerator) -> None:
-    looks: list[int] = []
-
-    def stop() -> bool:
-        looks.append(1)
-        return True
-
     whole = climb(generator, 1, "qed", budget=20 * STEPS)
-    part = climb(generator, 1, "qed", budget=20 * STEPS, stop=stop)
+    part = climb(generator, 1, "qed", budget=20 * STEPS, stop=lambda: True)
     assert part.interrupted and not whole.interrupted
     assert part.evaluations < whole.evaluations and part.rewards[0] <= whole.rewards[0]
     assert part.history == whole.history[: len(part.history)]
 
-    def breaks(mol: Chem.Mol) -> float:
-        if len(looks) > 10:
-            raise KeyboardInterrupt
-        looks.append(1)
+    judged: list[int] = []
+
+    def counted(mol: Chem.Mol) -> float:
+        judged.append(1)
         return carbons(mol)
 
-    kept = climb(generator, 1, breaks, budget=20 * STEPS)
+    def interrupt() -> bool:
+        """Ctrl-C between two batches, once a molecule has been scored."""
+        if judged:
+            raise KeyboardInterrupt
+        return False
+
+    kept = climb(generator, 1, counted, budget=20 * STEPS, stop=interrupt)
     assert kept.interrupted and len(kept.mols) == 1
+
+    def at_once(mol: Chem.Mol) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        climb(generator, 1, at_once, budget=20 * STEPS)
 
 
 def test_requests_hold_under_a_reward(generator: MoleculeGenerator) -> None:
