@@ -55,6 +55,7 @@ class MoleculeGenerator:
         evaluations: network evaluations so far, one per molecule and call; rows that only fill a
             call are not counted.
         steerer: predictor that steers towards properties; the card's, loaded when it is needed.
+        drawing: draws one batch of one size; to be wrapped, as a stopwatch does.
     """
 
     task: MoleculeTask
@@ -64,6 +65,7 @@ class MoleculeGenerator:
     device: torch.device = torch.device("cpu")
     evaluations: int = 0
     steerer: PropertyPredictor | None = field(default=None, repr=False)
+    drawing: Callable[..., Any] = field(default=draw, repr=False)
 
     @classmethod
     def from_pretrained(
@@ -391,6 +393,6 @@ class MoleculeGenerator:
         filled = rngs + [random.generator(0, k) for k in range(-len(rngs) % tile)]
         plan = Plan(self.task, request or Request(self.task.sizes), n_atoms, self.device)
         steerer = self.predictor() if plan.request.targets else None
-        state, calls = draw(plan, self.denoiser, settings, filled, steerer, done)
+        state, calls = self.drawing(plan, self.denoiser, settings, filled, steerer, done)
         self.evaluations += calls * len(rngs)
         return self.task.decode(state.take(torch.arange(len(rngs))))

@@ -10,22 +10,21 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 import torch
 from rdkit import Chem
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffcore import random
 from diffcore.denoisers import PREVIOUS, Counted, Denoiser
 from diffcore.samplers import prior
-from molgen.generate import MoleculeGenerator, Sampling
+from molgen.generate import MoleculeGenerator
 from molgen.models.eqgat import PAPER
-from molgen.steer.request import Request
 from molgen.tasks.molecules import MoleculeDenoiser, MoleculeTask
 
 DENSE = 1024
@@ -69,37 +68,14 @@ class Stopwatch:
         self.wall += time.perf_counter() - self._start[1]
         self.laps += 1
 
-    def around(self, denoiser: Denoiser) -> Denoiser:
-        """A denoiser that is timed."""
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that is timed."""
 
         def timed(*args: Any) -> Any:
             with self:
-                return denoiser(*args)
+                return function(*args)
 
         return timed
-
-
-@dataclass
-class TimedGenerator(MoleculeGenerator):
-    """A generator that times its way to arrays; the rest of its time is RDKit's.
-
-    Attributes:
-        drawing: time up to the arrays of a molecule: network and sampler.
-    """
-
-    drawing: Stopwatch = field(default_factory=Stopwatch)
-
-    def arrays(
-        self,
-        rngs: list[torch.Generator],
-        n_atoms: int,
-        settings: Sampling,
-        progress: Callable[[float], object] | None = None,
-        request: Request | None = None,
-    ) -> list[dict[str, Tensor]]:
-        """See `MoleculeGenerator.arrays`."""
-        with self.drawing:
-            return super().arrays(rngs, n_atoms, settings, progress, request)
 
 
 @dataclass(frozen=True)
@@ -150,10 +126,10 @@ def time_generation(
     """
     list(generator.stream(1, seed=seed, steps=2))
     network, drawing, total = Stopwatch(), Stopwatch(), Stopwatch()
-    own = {one.name: getattr(generator, one.name) for one in fields(MoleculeGenerator)}
     counted = Counted(network.around(generator.denoiser))
-    own |= {"denoiser": counted, "evaluations": 0}
-    timed = TimedGenerator(**own, drawing=drawing)
+    timed = replace(
+        generator, denoiser=counted, evaluations=0, drawing=drawing.around(generator.drawing)
+    )
     with total:
         mols = list(timed.stream(number, seed=seed, progress=advance))
     return GenerationCost(mols, total, network, drawing, counted.evaluations)
