@@ -29,16 +29,28 @@ class Way:
     candidates: int
 
 
-WAYS = (
-    Way("condition", 0.0, 1),
-    Way("+ gradient", 1.0, 1),
-    Way("+ 4 candidates", 1.0, 4),
-)
+def ways(strengths: Sequence[float], candidates: Sequence[int]) -> list[Way]:
+    """The gradient in several strengths (0: the condition alone), then the choice among several.
+
+    Raises:
+        ConfigError: a negative strength, or fewer than 2 candidates.
+    """
+    if any(not 0 <= strength < float("inf") for strength in strengths):
+        raise ConfigError(f"--strengths: expected 0 or more, got {list(strengths)}")
+    if any(count < 2 for count in candidates):
+        raise ConfigError(f"--candidates: expected 2 or more each, got {list(candidates)}")
+    names = {0.0: "condition"}
+    return [
+        *(Way(names.get(s, f"+ gradient, strength {s:g}"), s, 1) for s in strengths),
+        *(Way(f"+ gradient, strength 1, {n} candidates", 1.0, n) for n in candidates),
+    ]
 
 
 def bench_properties(
     number: int = 50,
     properties: Sequence[str] = ("alpha", "gap", "homo", "lumo", "mu", "Cv"),
+    strengths: Sequence[float] = (0.0, 1.0),
+    candidates: Sequence[int] = (4,),
     data: Path | None = None,
     model: str = "qm9",
     judge: str = "qm9-judge",
@@ -53,11 +65,14 @@ def bench_properties(
     was trained on the half of QM9 whose properties the generator and its predictor never saw. The
     rows: values of other molecules (shuffled), the median of molecules of that size, ours, and the
     judge's error on the test molecules themselves. Molecules that are not valid count too, as in
-    the paper; their share is shown.
+    the paper; shown are the share of valid ones and their diversity: one minus the mean Tanimoto
+    similarity of pairs of ten, whose targets differ.
 
     Args:
         number: Molecules asked for, for each property and way.
         properties: Which properties.
+        strengths: Of the gradient; 0 is the condition alone.
+        candidates: Molecules made for each one handed out, at strength 1, chosen by the predictor.
         data: Converted data file; by default QM9 from the cache.
         model: Generator, by name or path.
         judge: Predictor that judges, by name or path.
@@ -68,7 +83,7 @@ def bench_properties(
         A table of mean absolute errors.
 
     Raises:
-        ConfigError: An unknown property, or a number below 2.
+        ConfigError: An unknown property, a number below 2, or a way that cannot be.
     """
     import torch
 
@@ -79,6 +94,7 @@ def bench_properties(
 
     if number < 2:
         raise ConfigError(f"--number: expected at least 2, got {number}")
+    asked = ways(strengths, candidates)
     torch.set_num_threads(threads)
     generator = MoleculeGenerator.from_pretrained(model)
     judging = PropertyPredictor.from_pretrained(judge)
@@ -87,8 +103,8 @@ def bench_properties(
             known = ", ".join(generator.task.conditions)
             raise ConfigError(f"--properties: unknown property {name!r}; the model knows {known}")
     table = MoleculeTable.load(data) if data else qm9.load()
-    rows = ["shuffled", "by size", *(way.name for way in WAYS), "judge on test molecules"]
-    columns = {n: _column(n, number, table, generator, judging, seed) for n in properties}
+    rows = ["shuffled", "by size", *(way.name for way in asked), "judge on test molecules"]
+    columns = {n: _column(n, number, asked, table, generator, judging, seed) for n in properties}
     lines = ["| | " + " | ".join(f"{n} ({_unit(n, table)})" for n in properties) + " |"]
     lines.append("| --- |" + " --- |" * len(properties))
     for k, row in enumerate(rows):
@@ -103,6 +119,7 @@ def _unit(name: str, table: MoleculeTable) -> str:
 def _column(
     name: str,
     number: int,
+    tried: Sequence[Way],
     table: MoleculeTable,
     generator: MoleculeGenerator,
     judge: PropertyPredictor,
@@ -122,9 +139,11 @@ def _column(
     by_size = (asked - asked.new_tensor(medians)).abs().mean()
     scale = 1e3 if name in MEV else 1.0
     cells = [_shown(float(shuffled) * scale), _shown(float(by_size) * scale)]
-    for way in WAYS:
-        error, valid = _asked(name, asked, table.n_atoms[chosen], way, generator, judge, seed)
-        cells.append(f"{_shown(error * scale)} ({100 * valid:.0f} % valid)")
+    for way in tried:
+        error, valid, spread = _asked(
+            name, asked, table.n_atoms[chosen], way, generator, judge, seed
+        )
+        cells.append(f"{_shown(error * scale)} ({100 * valid:.0f} %, {spread:.2f})")
     return [*cells, _shown(_own_error(name, table, chosen, judge) * scale)]
 
 
@@ -142,13 +161,14 @@ def _asked(
     generator: MoleculeGenerator,
     judge: PropertyPredictor,
     seed: int,
-) -> tuple[float, float]:
-    """Mean absolute error in the data's unit, and the share of strictly valid molecules."""
+) -> tuple[float, float, float]:
+    """Mean absolute error in the data's unit, share of strictly valid molecules, diversity."""
     import numpy as np
     from tqdm import tqdm
 
     from molgen.evaluate import evaluate
     from molgen.targets import UNITS
+    from pipelines.bench_rewards import diversity
 
     factor = next(iter(UNITS[name].values()))
     mols: list[Any] = []
@@ -166,7 +186,9 @@ def _asked(
         )
     found = judge.predict(mols)[name].to_numpy()
     error = float(np.nanmean(np.abs(found - asked.numpy())))
-    return error, evaluate(mols, progress=False).value("strict_valid") / 100
+    result = evaluate(mols, progress=False)
+    good = [mol for mol, valid in zip(mols, result.table["strict_valid"], strict=True) if valid]
+    return error, result.value("strict_valid") / 100, diversity(good)
 
 
 def _own_error(
