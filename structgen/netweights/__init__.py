@@ -1,0 +1,1 @@
+"""Weights of small neural networks, generated for a data set."""
