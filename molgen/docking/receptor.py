@@ -21,7 +21,8 @@ PROTONATED = 0.1
 VINA_TYPES = frozenset(
     "H HD HS C A N NA NS OA OS SA S P F Cl Br I Si At Mg Mn Zn Ca Fe Cu Na K Hg Co U Cd Ni".split()
 )
-_TYPES = {kind.upper(): kind for kind in VINA_TYPES} | {"SE": "S", "B": "C", "O": "OA", "D": "HD"}
+_OTHERS = {kind.upper(): kind for kind in VINA_TYPES - {"NA", "Na"}}
+_OTHERS |= {"SE": "S", "B": "C", "O": "OA", "D": "HD"}
 """Selenium is sulfur and boron carbon to Vina's radii."""
 
 ANY_METAL = "Fe"
@@ -75,9 +76,13 @@ def _converted(text: str, hydrogens: bool) -> str:
 
 
 def known_type(line: str) -> str:
-    """A PDBQT record whose atom type Vina knows."""
+    """A PDBQT record whose atom type Vina knows.
+
+    Types differ by case: ``NA`` is a nitrogen that accepts hydrogen bonds, ``Na`` is sodium.
+    """
     kind = line[77:].strip()
-    return f"{line[:77]}{_TYPES.get(kind.upper(), ANY_METAL):<2}"
+    known = kind if kind in VINA_TYPES - {"O"} else _OTHERS.get(kind.upper(), ANY_METAL)
+    return f"{line[:77]}{known:<2}"
 
 
 def _openbabel() -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 import pandas as pd
+import rdkit
 from rdkit import Chem, rdBase
 
 from diffcore.errors import ConfigError
@@ -86,8 +88,10 @@ def _quiet() -> Iterator[None]:
 
     PoseBusters sends RDKit's log through Python's, and switches it on when it is imported and
     after it has checked the sanitisation: the rest of the row would be heard too, so the switches
-    are set back as they were.
+    are set back as they were. It also flushes the stream of RDKit's log, which a notebook or a test
+    may have closed since; checks would fail by that.
     """
+    rdkit.log_handler.stream = sys.stderr
     loggers = [logging.getLogger(name) for name in ("posebusters", "rdkit")]
     levels = [logger.level for logger in loggers]
     heard = _heard()

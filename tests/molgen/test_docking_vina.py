@@ -50,6 +50,24 @@ def test_hydrogens_are_added_and_metals_keep_their_type() -> None:
     assert heavy == len(structure.positions)
 
 
+def test_nitrogen_that_accepts_is_not_sodium() -> None:
+    """The types NA and Na differ by case alone."""
+    sodium = atom("NA", "NA", 97, (0, 0, 12), record="HETATM", element="NA", chain="B")
+    structure = parse_pdb("\n".join([peptide_block().replace("END", ""), sodium]))
+    found = kinds(receptor.receptor_pdbqt(structure, Box((0, 0, 0), (40, 40, 40))))
+    assert found.count("Na") == 1
+    pyridine = Chem.AddHs(Chem.MolFromSmiles("Cc1ccncc1"))
+    rdDistGeom.EmbedMolecule(pyridine, randomSeed=1)
+    found = [
+        line[77:].strip()
+        for line in ligand_pdbqt(pyridine).text.splitlines()
+        if line.startswith("ATOM")
+    ]
+    assert found.count("NA") == 1 and "Na" not in found
+    for kind in receptor.VINA_TYPES - {"O"}:
+        assert receptor.known_type(f"{'ATOM':<77}{kind:<2}")[77:].strip() == kind
+
+
 def test_a_file_with_hydrogens_keeps_them() -> None:
     mol = Chem.AddHs(Chem.MolFromPDBBlock(peptide_block()), addCoords=True, addResidueInfo=True)
     bare = parse_pdb(Chem.MolToPDBBlock(mol, flavor=4))

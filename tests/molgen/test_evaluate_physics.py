@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 from functools import cache
@@ -9,6 +10,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+import rdkit
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdForceFieldHelpers
 
@@ -216,6 +218,16 @@ def test_posebusters_leaves_the_log_as_it_was(capfd: pytest.CaptureFixture[str])
     assert table["pb_failed"].str.contains("sanitization").all()
     assert rdBase.LogStatus() == before
     assert "valence" not in "".join(capfd.readouterr())
+
+
+def test_posebusters_does_not_fail_by_a_closed_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook's or a test's standard error may be closed while RDKit's log still holds it."""
+    pytest.importorskip("posebusters")
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(rdkit.log_handler, "stream", closed)
+    table = molgen.evaluate([embedded("CCO")], include="posebusters", progress=False).table
+    assert table["pb_valid"].all() and not table["pb_failed"].any()
 
 
 @pytest.mark.slow
