@@ -101,6 +101,23 @@ def fit_encoding(x: Floats, y: NDArray[np.int64], width: int) -> Encoding:
     return Encoding(centre, padded, len(order))
 
 
+def pixels(x: Floats, width: int) -> Encoding:
+    """Pixels from 0 to 16 as numbers from 0 to 1.
+
+    Raises:
+        DataError: another number of features, or values outside this range.
+    """
+    if x.shape[1] != width:
+        side = round(width**0.5)
+        raise DataError(
+            f"expected {width} features ({side} x {side} pixels), got {x.shape[1]}: this model "
+            "takes images of that size alone; tabular-mlp takes any number of features"
+        )
+    if x.min() < 0 or x.max() > 16:
+        raise DataError(f"expected pixels from 0 to 16, got {x.min():g} to {x.max():g}")
+    return Encoding(np.zeros(width), np.eye(width) / 16, width)
+
+
 def separation(z: Floats, y: NDArray[np.int64]) -> Floats:
     """Share of each column's variance that lies between the classes, [D]."""
     total = z.var(0)

@@ -25,8 +25,8 @@ class Fit:
         cool: share of the steps at the end in which the rate falls to zero.
     """
 
-    steps: int = 150
-    batch: int = 0
+    steps: int = 100
+    batch: int = 64
     lr: float = 0.02
     decay: float = 1e-3
     cool: float = 0.3
@@ -72,6 +72,7 @@ def train(
     *,
     present: Tensor | None = None,
     rng: torch.Generator | None = None,
+    sparsity: Tensor | None = None,
     watch: Callable[[int, Tensor], object] | None = None,
 ) -> Tensor:
     """Train M networks at once.
@@ -84,6 +85,8 @@ def train(
         fit: the recipe.
         present: classes that a data set has.
         rng: of the order of the examples, which all networks of a call share.
+        sparsity: [M] share of the first layer's weights that are pruned by size half-way and stay
+            zero; none by default.
         watch: told (step, weights) before every step and after the last one.
 
     Returns:
@@ -96,6 +99,7 @@ def train(
     order = torch.arange(rows)
     rng = rng or random.generator(0)
     at = 0
+    kept: Tensor | None = None
     for step in range(fit.steps):
         if watch:
             watch(step, flat)
@@ -114,9 +118,21 @@ def train(
         rate = fit.lr * min(1.0, left) / (1 - 0.9 ** (step + 1))
         root = square.sqrt().div_((1 - 0.999 ** (step + 1)) ** 0.5).add_(1e-8)
         flat.addcdiv_(mean, root, value=-rate)
+        if sparsity is not None and step >= fit.steps // 2:
+            kept = largest(net, flat, sparsity) if kept is None else kept
+            flat.mul_(kept)
     if watch:
         watch(fit.steps, flat)
     return flat
+
+
+def largest(net: Perceptron, flat: Tensor, sparsity: Tensor) -> Tensor:
+    """1 for weights to keep, 0 for the ``sparsity`` [M] smallest of the first layer: [M, P]."""
+    size = net.sizes[0]
+    rank = flat[:, :size].abs().argsort(1).argsort(1)
+    kept = torch.ones_like(flat)
+    kept[:, :size] = (rank >= (sparsity * size).round().unsqueeze(1)).to(flat.dtype)
+    return kept
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diffcore.errors import ConfigError, DataError
-from structgen.netweights.encoding import fit_encoding
+from structgen.netweights.encoding import Encoding, fit_encoding, pixels
 from structgen.netweights.networks import Perceptron
 from structgen.netweights.tables import Floats, Ints, Table, split
 
@@ -56,6 +56,7 @@ class Lesson:
         test_y: as ``y``.
         test_known: test rows that count, as ``test_y``.
         source: index of the data set [M]; -1 for what is drawn at random.
+        sparsity: share of the first layer's weights to be pruned [M]; none by default.
     """
 
     x: Tensor
@@ -65,17 +66,20 @@ class Lesson:
     test_y: Tensor
     test_known: Tensor
     source: Tensor
+    sparsity: Tensor | None = None
 
 
-def whole(net: Perceptron, table: Table, number: int, source: int, seed: int = 0) -> Lesson:
+def whole(
+    net: Perceptron, table: Table, number: int, source: int, encoding: str = "components"
+) -> Lesson:
     """A data set as it is, for ``number`` networks.
 
     Raises:
         DataError: it has more classes than the network.
     """
     check_classes(net, table)
-    train, test = split(table, seed)
-    code = fit_encoding(train.x, train.y, net.inputs)
+    train, test = split(table)
+    code = encoding_for(encoding, net, train)
     present = torch.arange(net.classes)[None] < len(table.labels)
     return Lesson(
         code(train.x),
@@ -86,6 +90,17 @@ def whole(net: Perceptron, table: Table, number: int, source: int, seed: int = 0
         torch.ones(len(test.y), dtype=torch.bool),
         torch.full((number,), source),
     )
+
+
+def encoding_for(kind: str, net: Perceptron, train: Table) -> Encoding:
+    """The encoding of a data set's training rows.
+
+    Raises:
+        DataError: the kind cannot take the table's features.
+    """
+    if kind == "pixels":
+        return pixels(train.x, net.inputs)
+    return fit_encoding(train.x, train.y, net.inputs)
 
 
 def check_classes(net: Perceptron, table: Table) -> None:
@@ -140,9 +155,7 @@ def derived(
     return Lesson(x, y, present, test_x, test_y, known, source)
 
 
-def _task(
-    tables: Sequence[Table], most: int, rng: np.random.Generator
-) -> tuple[Floats, Ints, int]:
+def _task(tables: Sequence[Table], most: int, rng: np.random.Generator) -> tuple[Floats, Ints, int]:
     """Raw features, labels and the data set of one task; it varies and has two classes or more."""
     while True:
         kind = rng.random()
@@ -189,8 +202,10 @@ def _another_target(x: Floats, rng: np.random.Generator) -> tuple[Floats, Ints]:
 
 
 def _clusters(most: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
-    """Gaussian clusters, one or more a class, stretched and turned together, and features of noise;
-    one time in four the class is what a random network says."""
+    """Gaussian clusters, one or more a class, stretched and turned together, with noise features.
+
+    One time in four the class is what a random network says.
+    """
     features = int(np.exp(rng.uniform(np.log(2), np.log(40))))
     classes = int(rng.integers(2, most + 1)) if rng.random() < 0.5 else int(rng.integers(2, 4))
     rows = 2 * ROWS

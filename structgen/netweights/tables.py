@@ -63,7 +63,7 @@ def from_arrays(x: Any, y: Any, name: str = "data") -> Table:
     except (TypeError, ValueError) as error:
         raise DataError(f"{name}: expected features that are numbers: {error}") from error
     if features.ndim != 2 or not features.size:
-        raise DataError(f"{name}: expected features of shape [rows, features], got {features.shape}")
+        raise DataError(f"{name}: expected features [rows, features], got shape {features.shape}")
     y = np.asarray(y)
     if y.shape != (len(features),):
         raise DataError(f"{name}: expected {len(features)} labels, got shape {y.shape}")
@@ -281,4 +281,3 @@ def split(table: Table, seed: int = 0, share: float = 0.25) -> tuple[Table, Tabl
         test.append(rows[:cut])
         train.append(rows[cut:])
     return table.take(np.sort(np.concatenate(train))), table.take(np.sort(np.concatenate(test)))
-

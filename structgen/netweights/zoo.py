@@ -37,6 +37,7 @@ class Zoo:
         accuracy: on rows that it was not trained on [M], NaN where there were none.
         epoch: times each example was seen [M].
         seed: of each network's starting weights [M].
+        sparsity: share of the first layer's weights that were pruned [M].
         present: classes that its data have [M, C].
         names: the data sets.
         recipe: what else was set.
@@ -48,6 +49,7 @@ class Zoo:
     accuracy: Tensor
     epoch: Tensor
     seed: Tensor
+    sparsity: Tensor
     present: Tensor
     names: tuple[str, ...]
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -71,7 +73,7 @@ class Zoo:
         return self.take((self.source == self.names.index(name)).nonzero()[:, 0])
 
 
-_COLUMNS = ("weights", "source", "accuracy", "epoch", "seed", "present")
+_COLUMNS = ("weights", "source", "accuracy", "epoch", "seed", "sparsity", "present")
 
 
 def grow(
@@ -87,6 +89,7 @@ def grow(
         fit,
         present=lesson.present,
         rng=random.generator(start, seeds[0]),
+        sparsity=lesson.sparsity,
     )
     right = accuracy(net, trained, lesson.test_x, lesson.test_y, lesson.present, lesson.test_known)
     known = lesson.test_known.sum(-1).expand(m) > 0
@@ -98,6 +101,7 @@ def grow(
         "accuracy": torch.where(known, right, torch.nan).float(),
         "epoch": torch.full((m,), epochs),
         "seed": torch.tensor(seeds),
+        "sparsity": torch.zeros(m) if lesson.sparsity is None else lesson.sparsity,
         "present": lesson.present.expand(m, -1).clone(),
     }
 
@@ -161,7 +165,9 @@ def _parts_folder(path: Path, plan: dict[str, Any]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if note.exists() and note.read_text() != text:
-            raise OutputError(f"{folder} holds parts of another zoo; remove it or name another file")
+            raise OutputError(
+                f"{folder} holds parts of another zoo: remove it or name another file"
+            )
         note.write_text(text)
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror}") from error

@@ -1,0 +1,99 @@
+"""What a model of weights is trained on: networks, each with the rows that it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from diffcore.random import generator
+from diffcore.state import State
+from structgen.netweights.lessons import ROWS, Lesson
+from structgen.netweights.task import WeightTask
+from structgen.netweights.zoo import Zoo
+
+HIDDEN = 0.2
+"""Share of rows in training that are not told accuracy and sparsity (classifier-free guidance)."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """M networks and their data.
+
+    Attributes:
+        zoo: the networks.
+        x: rows [M, 256, D] float16; networks of a whole data set have each their own draw of them.
+        y: classes [M, 256] int8.
+    """
+
+    zoo: Zoo
+    x: Tensor
+    y: Tensor
+
+    def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows [B, 256, D] float32 and classes [B, 256] of some networks."""
+        return self.x[index].float(), self.y[index].long()
+
+
+def gather(
+    zoo: Zoo, shards: Sequence[Callable[[], Lesson]], tick: Callable[[], object] = lambda: None
+) -> Corpus:
+    """The corpus of a zoo and the shards that it was built from."""
+    xs, ys = [], []
+    for number, shard in enumerate(shards):
+        lesson = shard()
+        x, y = lesson.x, lesson.y
+        if x.dim() == 2:
+            index = torch.stack(
+                [
+                    torch.randperm(len(x), generator=generator(number, k))[
+                        torch.arange(ROWS) % len(x)
+                    ]
+                    for k in range(len(lesson.source))
+                ]
+            )
+            x, y = x[index], y[index]
+        xs.append(x.half())
+        ys.append(y.to(torch.int8))
+        tick()
+    return Corpus(zoo, torch.cat(xs), torch.cat(ys))
+
+
+@dataclass
+class LatentBatches(IterableDataset[State]):
+    """Endless batches of latents with their conditions.
+
+    Attributes:
+        corpus: networks and data.
+        latents: of all networks [M, N, Z].
+        task: says what is asked.
+        size: networks a batch.
+        seed: of the order.
+    """
+
+    corpus: Corpus
+    latents: Tensor
+    task: WeightTask
+    size: int
+    seed: int = 0
+
+    def __iter__(self) -> Iterator[State]:
+        """Epoch after epoch."""
+        zoo, epoch = self.corpus.zoo, 0
+        while True:
+            rng = generator(self.seed, epoch)
+            for index in torch.randperm(len(zoo), generator=rng).split(self.size):
+                x, y = self.corpus.rows(index)
+                asked = self.task.asked(len(index), zoo.accuracy[index], zoo.sparsity[index])
+                hidden = torch.rand(len(index), 1, generator=rng) < HIDDEN
+                told = {
+                    "x": x,
+                    "y": y,
+                    "present": zoo.present[index],
+                    "asked": asked.masked_fill(hidden, torch.nan),
+                }
+                yield self.task.state(self.latents[index], told)
+            epoch += 1

@@ -1,0 +1,107 @@
+"""Network weights as a diffusion task: one field of latents, and the data set as its condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffcore.domains import Nodes
+from diffcore.errors import ConfigError
+from diffcore.processes import Gaussian, Process
+from diffcore.schedules import Cosine
+from diffcore.state import State
+from structgen.netweights.denoiser import Size, WeightNetwork
+from structgen.netweights.networks import Perceptron, architecture
+from structgen.netweights.vae import ChunkCoder
+
+ENCODINGS = ("components", "pixels")
+"""How features become inputs: `encoding.fit_encoding`, or pixels from 0 to 16 as they are."""
+
+
+@dataclass(frozen=True)
+class WeightTask:
+    """What a model of weights is made of.
+
+    Attributes:
+        net: the architecture of the networks that are generated.
+        encoding: one of `ENCODINGS`.
+        size: of the model's own networks.
+        skill: mean and standard deviation of the accuracies in training.
+    """
+
+    net: Perceptron
+    encoding: str
+    size: Size = field(default_factory=Size)
+    skill: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.encoding not in ENCODINGS:
+            raise ConfigError(f"unknown encoding {self.encoding!r}; known: {', '.join(ENCODINGS)}")
+
+    @property
+    def chunks(self) -> int:
+        """Hidden units and the last biases."""
+        return self.net.hidden + 1
+
+    def processes(self) -> dict[str, Process]:
+        """DDPM in continuous time on the latents."""
+        return {"z": Gaussian(Cosine(), Nodes((self.size.latent,)))}
+
+    def build(self) -> Parts:
+        """Fresh networks."""
+        return Parts(
+            ChunkCoder(self.net.token, self.size.latent),
+            WeightNetwork(self.size, self.net.inputs, self.net.classes, self.chunks),
+        )
+
+    def asked(
+        self, rows: int, accuracy: float | Tensor | None, sparsity: float | Tensor | None
+    ) -> Tensor:
+        """The conditions [rows, 2] that a network is told, NaN for what is not asked."""
+        out = torch.full((rows, 2), torch.nan)
+        if accuracy is not None:
+            out[:, 0] = (torch.as_tensor(accuracy) - self.skill[0]) / self.skill[1]
+        if sparsity is not None:
+            out[:, 1] = 2 * torch.as_tensor(sparsity)
+        return out
+
+    def state(self, latent: Tensor, told: Mapping[str, Tensor]) -> State:
+        """Latents [B, N, Z] with the fields that the denoiser reads."""
+        mask = torch.ones(latent.shape[:2], dtype=torch.bool)
+        return State({"z": latent, **told}, mask)
+
+    def to_json(self) -> dict[str, Any]:
+        """A value for the model's card."""
+        return asdict(self) | {"net": self.net.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> WeightTask:
+        """The task of a model's card.
+
+        Raises:
+            ConfigError: keys are missing or unknown, or an architecture that is not known.
+        """
+        try:
+            first, second = value["skill"]
+            return cls(
+                architecture(value["net"]),
+                str(value["encoding"]),
+                Size(**value["size"]),
+                (float(first), float(second)),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"not a task of network weights: {error}") from error
+
+
+class Parts(nn.Module):
+    """Everything of a model that has weights."""
+
+    def __init__(self, coder: ChunkCoder, network: WeightNetwork) -> None:
+        super().__init__()
+        self.coder, self.network = coder, network
