@@ -127,7 +127,8 @@ class SetEncoder(nn.Module):
         tokens = self.pool_feed(self.pool(tokens, rows, look))
         mask = self.token_mask(present)
         tokens = self.mix_feed(self.mix(tokens, tokens, mask.unsqueeze(1)))
-        return tokens * mask.unsqueeze(-1)
+        made: Tensor = tokens * mask.unsqueeze(-1)
+        return made
 
     def describe(self, tokens: Tensor, present: Tensor) -> Tensor:
         """One unit vector [B, 64] for a data set: what the contrastive loss compares."""

@@ -142,7 +142,7 @@ def derived(
         seen = np.unique(labels[train])
         test = test[np.isin(labels[test], seen)]
         order = rng.permutation(len(seen))
-        classes = order[np.searchsorted(seen, labels)]
+        classes = order[np.minimum(np.searchsorted(seen, labels), len(seen) - 1)]
         code = fit_encoding(raw[train], classes[train], net.inputs)
         signs = torch.from_numpy(rng.choice([-1.0, 1.0], net.inputs)).float()
         tiled = train[np.arange(ROWS) % len(train)]

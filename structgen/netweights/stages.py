@@ -49,7 +49,8 @@ def minimise(
 
     kept = list(parameters)
     optimiser = torch.optim.AdamW(kept, lr=lr, weight_decay=1e-4, betas=(0.9, 0.99))
-    begin, recent, made = time.monotonic(), [], 0
+    begin, made = time.monotonic(), 0
+    recent: list[float] = []
     for step in tqdm(range(steps), desc=name, disable=not progress, mininterval=1):
         share = max(step / steps, (time.monotonic() - begin) / seconds)
         if share >= 1:
@@ -58,7 +59,7 @@ def minimise(
             group["lr"] = lr * float(0.5 * (1 + torch.cos(torch.tensor(torch.pi * share))))
         optimiser.zero_grad(set_to_none=True)
         value = loss(step)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         nn.utils.clip_grad_norm_(kept, 1.0)
         optimiser.step()
         made = step + 1

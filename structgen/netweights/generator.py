@@ -1,0 +1,253 @@
+"""Network weights from a trained model: for a data set, zero-shot or steered by labelled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffcore import random
+from diffcore.chain import Chain
+from diffcore.checkpoint import fill_module, load_card, load_weights
+from diffcore.denoisers import Denoiser
+from diffcore.errors import ConfigError, ModelFileError
+from diffcore.guidance import Energy, energy_guided
+from diffcore.samplers import prior, sample, solver
+from diffcore.schedules import power_grid
+from diffcore.search import run
+from diffcore.searches import search
+from diffcore.state import State, Times
+from structgen.netweights.denoiser import WeightDenoiser
+from structgen.netweights.fitting import largest
+from structgen.netweights.networks import Perceptron
+from structgen.netweights.prompt import Prompt, prompt
+from structgen.netweights.tables import Table, from_arrays
+from structgen.netweights.task import Parts, WeightTask
+from structgen.netweights.weights import find_model
+
+Steering = Literal["none", "guided", "best_of_n", "feynman_kac"]
+
+STEERING: tuple[Steering, ...] = ("none", "guided", "best_of_n", "feynman_kac")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the networks beside the data set.
+
+    Attributes:
+        accuracy: 0 to 1; None leaves it to the model.
+        sparsity: share of the first layer's weights that are zero; None leaves it to the model.
+        steering: ``none`` is zero-shot: the labelled rows are read by the encoder alone.
+            ``guided`` follows the gradient of their cross-entropy through the decoded networks;
+            ``best_of_n`` and ``feynman_kac`` search for a low one.
+        strength: of the guidance.
+        limit: largest shift of the latents by the guidance in one step, root mean square.
+        draws: networks a search may draw for each one that is delivered.
+        steps: of the sampler.
+        method: of the sampler.
+    """
+
+    accuracy: float | None = None
+    sparsity: float | None = None
+    steering: Steering = "none"
+    strength: float = 1.0
+    limit: float = 0.5
+    draws: int = 8
+    steps: int = 40
+    method: str = "ddim"
+
+    def __post_init__(self) -> None:
+        for name in ("accuracy", "sparsity"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"{name}: expected 0 to 1, got {value}")
+        if self.steering not in STEERING:
+            known = ", ".join(STEERING)
+            raise ConfigError(f"unknown steering {self.steering!r}; known: {known}")
+        for name in ("steps", "draws"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.strength >= 0 or not self.limit > 0:
+            raise ConfigError(
+                f"expected a strength of 0 or more and a limit above 0, got {self.strength} and "
+                f"{self.limit}"
+            )
+
+
+class WeightGenerator:
+    """A trained model of network weights."""
+
+    def __init__(self, task: WeightTask, parts: Parts, card: Mapping[str, Any] | None = None):
+        """See `from_pretrained`."""
+        self.task, self.parts, self.card = task, parts, dict(card or {})
+        self.processes = task.processes()
+        self.denoiser: Denoiser = WeightDenoiser(parts.network, self.processes)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> WeightGenerator:
+        """A shipped model by name, or a weights file with its card beside it.
+
+        Raises:
+            ModelFileError: unknown, broken, of another kind, or of an architecture that is unknown.
+        """
+        path = find_model(name_or_path)
+        card = load_card(path)
+        if card.get("kind") != "network weights":
+            raise ModelFileError(
+                f"{path}: expected a model of network weights, got {card.get('kind')!r}"
+            )
+        try:
+            task = WeightTask.from_json(card["task"])
+        except (ConfigError, KeyError) as error:
+            raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
+        with torch.random.fork_rng(devices=[]):
+            parts = task.build()
+        fill_module(parts, load_weights(path, card), path)
+        parts.eval().requires_grad_(False)
+        return cls(task, parts, card)
+
+    def sample(
+        self, number: int, dataset: tuple[Any, Any] | Table, *, seed: int = 0, **asked: Any
+    ) -> list[dict[str, Tensor]]:
+        """State dicts of ``torch.nn.Sequential(Linear(F, H), ReLU(), Linear(H, C))``.
+
+        The networks take the data set's raw features; output k is the k-th class in sorted order.
+
+        Args:
+            number: of networks.
+            dataset: features [n, F] and classes [n], or a table.
+            seed: of everything that is random; network k does not depend on ``number``, unless a
+                search chooses among all of them.
+            asked: see `Asked`.
+
+        Raises:
+            ConfigError: an option outside its range.
+            DataError: a data set that does not fit the model; see `tables.from_arrays`, `prompt`.
+        """
+        told = self.prompt(dataset)
+        flat = self.draw(number, told, Asked(**asked), seed=seed)
+        raw, rows = told.encoding.fold(self.task.net, flat, len(told.table.labels))
+        return [raw.state_dict(row) for row in rows]
+
+    def prompt(self, dataset: tuple[Any, Any] | Table) -> Prompt:
+        """A data set in the model's input space.
+
+        Raises:
+            DataError: see `sample`.
+        """
+        table = dataset if isinstance(dataset, Table) else from_arrays(*dataset)
+        return prompt(self.task.net, table, self.task.encoding)
+
+    def module(self, told: Prompt) -> torch.nn.Sequential:
+        """The plain module that `sample`'s state dicts fit."""
+        net = self.task.net
+        return Perceptron(told.table.x.shape[1], net.hidden, len(told.table.labels)).module()
+
+    @torch.no_grad()
+    def conditions(self, told: Prompt, asked: Asked) -> dict[str, Tensor]:
+        """What the denoiser reads, one row: the data set's code and what is asked."""
+        code = self.parts.network.encoder(told.x, told.y, told.present)
+        return {
+            "code": code,
+            "present": told.present,
+            "asked": self.task.asked(1, asked.accuracy, asked.sparsity),
+        }
+
+    def decode(self, latent: Tensor, present: Tensor) -> Tensor:
+        """Networks [B, P] of latents [B, N, Z]; what belongs to absent classes is zero."""
+        net = self.task.net
+        flat = net.from_tokens(self.parts.coder.from_latent(latent))
+        w1, b1, w2, b2 = net.parts(flat)
+        return net.join(w1, b1, w2 * present.unsqueeze(2), b2 * present)
+
+    def energy(self, told: Prompt) -> Energy:
+        """Summed cross-entropy of the decoded networks on the labelled rows: -log p(y | x, w)."""
+        x, y = told.x[0], told.y[0]
+        rows = min(len(told.table.y), len(y))
+        x, y = x[:rows], y[:rows]
+
+        def energy(state: State, times: Times) -> Tensor:
+            flat = self.decode(state["z"], told.present)
+            logits = self.task.net.logits(flat, x, told.present)
+            each = F.cross_entropy(
+                logits.flatten(0, 1), y.repeat(len(flat)), reduction="none"
+            ).view(len(flat), -1)
+            return each.sum(1)
+
+        return energy
+
+    def draw(self, number: int, told: Prompt, asked: Asked, *, seed: int = 0) -> Tensor:
+        """Networks [number, P] in the model's input space; see `sample`.
+
+        Raises:
+            ConfigError: fewer than one network.
+        """
+        if number < 1:
+            raise ConfigError(f"number: expected at least 1, got {number}")
+        if asked.steering in ("best_of_n", "feynman_kac"):
+            latent = self._searched(number, told, asked, seed)
+        else:
+            latent = self._sampled(number, told, asked, seed)
+        with torch.no_grad():
+            flat = self.decode(latent, told.present)
+            if asked.sparsity:
+                flat = flat * largest(self.task.net, flat, torch.full((len(flat),), asked.sparsity))
+        return flat
+
+    def _steered(self, told: Prompt, asked: Asked) -> Denoiser:
+        if asked.steering != "guided":
+            return self.denoiser
+        return energy_guided(
+            self.denoiser,
+            self.processes,
+            self.energy(told),
+            asked.strength,
+            on="x0",
+            limit=asked.limit,
+        )
+
+    @torch.no_grad()
+    def _sampled(self, number: int, told: Prompt, asked: Asked, seed: int) -> Tensor:
+        rngs = random.row_generators(seed, range(number))
+        fields = {
+            n: v.expand(number, *v.shape[1:]) for n, v in self.conditions(told, asked).items()
+        }
+        mask = torch.ones(number, self.task.chunks, dtype=torch.bool)
+        start = prior(self.processes, mask, rngs).replace(**fields)
+        made = sample(
+            self._steered(told, asked),
+            self.processes,
+            start,
+            power_grid(asked.steps),
+            rngs,
+            method=solver(asked.method),
+        )
+        return made["z"]
+
+    def _searched(self, number: int, told: Prompt, asked: Asked, seed: int) -> Tensor:
+        one = self.task.state(
+            torch.zeros(1, self.task.chunks, self.task.size.latent), self.conditions(told, asked)
+        )
+        chain = Chain(
+            self.denoiser, self.processes, power_grid(asked.steps), solver("ancestral"), one
+        )
+        reward = _reward(self.energy(told))
+        budget = number * asked.draws * asked.steps
+        find: Callable[..., Any] = search(asked.steering)
+        options = {"batch": 64} if asked.steering == "best_of_n" else {}
+        found = run(find(chain, reward, random.generator(seed), budget=budget, **options))
+        best: Tensor = found.states["z"][:number]
+        return best
+
+
+def _reward(energy: Energy) -> Callable[[State], Tensor]:
+    def reward(state: State) -> Tensor:
+        with torch.no_grad():
+            return -energy(state, {})
+
+    return reward
