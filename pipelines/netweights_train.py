@@ -82,7 +82,7 @@ def train_weights(
         corpus = corpora.gather(zoo, shards, bar.update)
     known = zoo.accuracy[~zoo.accuracy.isnan()]
     skill = (round(float(known.mean()), 4), round(max(1e-3, float(known.std())), 4))
-    task = WeightTask(chosen.net, chosen.encoding, Size(**chosen.size), skill)
+    task = WeightTask(chosen.net, chosen.encoding, Size(**chosen.size), skill, seed)
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(random.generator(seed).get_state())
         parts = task.build()
@@ -144,13 +144,26 @@ def prepare(
         fill_module(parts, load_weights(path, card), path)
         return float(card["lost"]), float(card["loss"])
     limit = 10**6 if short is None else short
+    if task.size.probes:
+        scale_probe(parts, task, corpus)
     lost = stages.train_coder(parts.coder, task.net, corpus, steps=min(4000, limit), seed=seed)
     made = stages.latents(parts.coder, task.net, corpus.zoo.weights)
-    loss = stages.align_encoder(parts.network, corpus, made, steps=min(600, limit), seed=seed)
+    loss = stages.align_encoder(parts.network, corpus, made, steps=min(300, limit), seed=seed)
     import torch
 
     save_weights(path, parts.state_dict(), {"lost": lost, "loss": loss}, torch.float32)
     return lost, loss
+
+
+def scale_probe(parts: Any, task: Any, corpus: Corpus) -> None:
+    """Set the scale of what the probe says from the first networks' data."""
+    import torch
+
+    some = torch.arange(0, len(corpus.zoo), max(1, len(corpus.zoo) // 256))
+    x, y = corpus.rows(some)
+    said = task.probed(x, y, corpus.zoo.present[some])["probed"]
+    scale = said.flatten(0, 1).square().mean(0).sqrt()
+    parts.network.probe_scale.copy_(scale.clamp_min(1e-3))
 
 
 def zoo_of(path: Path, chosen: Recipe, shards: list[Shard], seen: list[Table], seed: int) -> Zoo:

@@ -89,11 +89,13 @@ class LatentBatches(IterableDataset[State]):
                 x, y = self.corpus.rows(index)
                 asked = self.task.asked(len(index), zoo.accuracy[index], zoo.sparsity[index])
                 hidden = torch.rand(len(index), 1, generator=rng) < HIDDEN
+                present = zoo.present[index]
                 told = {
                     "x": x,
                     "y": y,
-                    "present": zoo.present[index],
+                    "present": present,
                     "asked": asked.masked_fill(hidden, torch.nan),
+                    **self.task.probed(x, y, present),
                 }
                 yield self.task.state(self.latents[index], told)
             epoch += 1

@@ -33,14 +33,16 @@ class Size:
         heads: of the attention.
         seeds: tokens a class.
         positions: whether hidden units are told apart.
+        probes: gradient steps of the probe, see `probes`; 0 leaves it out.
     """
 
     latent: int = 24
-    width: int = 128
-    layers: int = 4
+    width: int = 96
+    layers: int = 3
     heads: int = 4
-    seeds: int = 2
+    seeds: int = 1
     positions: bool = True
+    probes: int = 3
 
 
 class Layer(nn.Module):
@@ -75,11 +77,18 @@ class WeightNetwork(nn.Module):
         chunks: N.
     """
 
+    probe_scale: Tensor
+
     def __init__(self, size: Size, inputs: int, classes: int, chunks: int) -> None:
         super().__init__()
         self.size = size
         self.encoder = SetEncoder(inputs, classes, size.width, seeds=size.seeds)
         self.embed = nn.Linear(size.latent, size.width)
+        probed = (size.probes + 1) * (inputs + 1 + classes) if size.probes else 0
+        self.register_buffer("probe_scale", torch.ones(probed))
+        self.probe = nn.Sequential(
+            nn.Linear(probed, size.width), nn.SiLU(), nn.Linear(size.width, size.width)
+        )
         own = chunks if size.positions else 2
         self.place = nn.Parameter(torch.randn(own, size.width) * 0.5)
         self.told = nn.Sequential(
@@ -99,7 +108,15 @@ class WeightNetwork(nn.Module):
             return self.place
         return torch.cat([self.place[:1].expand(chunks - 1, -1), self.place[1:]])
 
-    def forward(self, z: Tensor, t: Tensor, code: Tensor, present: Tensor, asked: Tensor) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        t: Tensor,
+        code: Tensor,
+        present: Tensor,
+        asked: Tensor,
+        probed: Tensor | None = None,
+    ) -> Tensor:
         """Velocity [B, N, Z] of noisy latents z at times t [B].
 
         Args:
@@ -108,6 +125,7 @@ class WeightNetwork(nn.Module):
             code: of the data set [B, T, E].
             present: classes that it has [B, C].
             asked: see `TOLD` [B, 2]; NaN for what is not asked.
+            probed: what the probe says of each chunk [B, N, (probes + 1) W].
         """
         t = t.to(z.dtype).unsqueeze(-1)
         waves = [torch.sin(torch.pi * k * t) for k in (0.5, 1, 2, 4)]
@@ -116,6 +134,8 @@ class WeightNetwork(nn.Module):
         known = [asked.nan_to_num(0.0), given.to(z.dtype)]
         told = self.told(torch.cat([t, *waves, *known], -1))
         h = self.embed(z) + self.places(z.shape[1]) + told.unsqueeze(1)
+        if probed is not None and self.size.probes:
+            h = h + self.probe(probed / self.probe_scale)
         mask = self.encoder.token_mask(present)
         for layer in self.layers:
             h = layer(h, code, mask, told)
@@ -127,8 +147,8 @@ class WeightNetwork(nn.Module):
 class WeightDenoiser:
     """The network in the x0 convention: latents ``z``.
 
-    The state also holds ``present`` and, as conditions, ``asked`` and either the rows ``x`` and
-    ``y`` or their ``code``, which does not depend on the time.
+    The state also holds ``present`` and, as conditions, ``asked``, ``probed`` and either the rows
+    ``x`` and ``y`` or their ``code``, which does not depend on the time.
     """
 
     network: WeightNetwork
@@ -140,6 +160,8 @@ class WeightDenoiser:
         code = state.get("code")
         if code is None:
             code = self.network.encoder(state["x"], state["y"], present)
-        raw = self.network(state["z"], times["z"], code, present, state["asked"])
+        raw = self.network(
+            state["z"], times["z"], code, present, state["asked"], state.get("probed")
+        )
         clean = as_clean(raw.float(), state["z"], times["z"], self.processes["z"], state.mask, "v")
         return State({"z": clean}, state.mask)

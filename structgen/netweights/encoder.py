@@ -2,7 +2,7 @@
 
 Lee et al. 2019 (Set Transformer): induced attention among the rows, then pooling by attention,
 here within each class, as D2NWG does for images. Permuting rows changes nothing, but for the choice
-of the 96 that the attention looks at; all rows enter the classes' moments. Shapes: B data sets,
+of the 64 that the attention looks at; all rows enter the classes' moments. Shapes: B data sets,
 S rows, D features, C classes, T tokens, E channels.
 """
 
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LOOKED_AT = 96
+LOOKED_AT = 64
 """Rows that the attention sees, the first ones; the classes' moments are those of all rows."""
 
 

@@ -156,6 +156,7 @@ class WeightGenerator:
             "code": code,
             "present": told.present,
             "asked": self.task.asked(1, asked.accuracy, asked.sparsity),
+            **self.task.probed(told.x, told.y, told.present),
         }
 
     def decode(self, latent: Tensor, present: Tensor) -> Tensor:

@@ -134,11 +134,7 @@ def derived(
     source = torch.zeros(number, dtype=torch.int64)
     for k in range(number):
         rng = np.random.default_rng([seed, shard, k])
-        raw, labels, origin = _task(tables, net.classes, rng)
-        rows = rng.permutation(len(labels))
-        most = int(np.exp(rng.uniform(np.log(60), np.log(2 * ROWS))))
-        cut = min(most, ROWS, len(rows) - max(8, len(rows) // 5))
-        train, test = rows[:cut], rows[cut : cut + TEST_ROWS]
+        raw, labels, origin, train, test = _drawn(tables, net.classes, rng)
         seen = np.unique(labels[train])
         test = test[np.isin(labels[test], seen)]
         order = rng.permutation(len(seen))
@@ -153,6 +149,22 @@ def derived(
         present[k, : len(seen)] = True
         source[k] = origin
     return Lesson(x, y, present, test_x, test_y, known, source)
+
+
+def _drawn(
+    tables: Sequence[Table], most: int, rng: np.random.Generator
+) -> tuple[Floats, Ints, int, Ints, Ints]:
+    """A task and its training and test rows; the training rows vary and have two classes."""
+    while True:
+        x, y, origin = _task(tables, most, rng)
+        rows = rng.permutation(len(y))
+        cut = int(np.exp(rng.uniform(np.log(60), np.log(2 * ROWS))))
+        cut = min(cut, ROWS, len(rows) - max(8, len(rows) // 5))
+        train, test = rows[:cut], rows[cut : cut + TEST_ROWS]
+        spread = x[train].std(0)
+        varies = spread > 1e-9 * np.maximum(1.0, np.abs(x[train]).max(0))
+        if varies.any() and len(np.unique(y[train])) >= 2:
+            return x, y, origin, train, test
 
 
 def _task(tables: Sequence[Table], most: int, rng: np.random.Generator) -> tuple[Floats, Ints, int]:

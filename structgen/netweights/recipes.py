@@ -57,8 +57,8 @@ RECIPES = {
         "components",
         Fit(),
         0.3,
-        whole=128,
-        tasks=48_000,
+        whole=64,
+        tasks=24_000,
         optimisation={"lr": 1.5e-3},
     ),
     "digits-mlp": Recipe(

@@ -138,7 +138,7 @@ def align_encoder(
     corpus: Corpus,
     made: Tensor,
     *,
-    steps: int = 600,
+    steps: int = 300,
     seconds: float = 120.0,
     batch: int = 128,
     seed: int = 0,

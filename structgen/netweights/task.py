@@ -16,6 +16,7 @@ from diffcore.schedules import Cosine
 from diffcore.state import State
 from structgen.netweights.denoiser import Size, WeightNetwork
 from structgen.netweights.networks import Perceptron, architecture
+from structgen.netweights.probes import probe
 from structgen.netweights.vae import ChunkCoder
 
 ENCODINGS = ("components", "pixels")
@@ -31,12 +32,14 @@ class WeightTask:
         encoding: one of `ENCODINGS`.
         size: of the model's own networks.
         skill: mean and standard deviation of the accuracies in training.
+        start: seed of the zoo's common starting point, where the probe begins.
     """
 
     net: Perceptron
     encoding: str
     size: Size = field(default_factory=Size)
     skill: tuple[float, float] = (0.0, 1.0)
+    start: int = 0
 
     def __post_init__(self) -> None:
         if self.encoding not in ENCODINGS:
@@ -69,6 +72,13 @@ class WeightTask:
             out[:, 1] = 2 * torch.as_tensor(sparsity)
         return out
 
+    def probed(self, x: Tensor, y: Tensor, present: Tensor) -> dict[str, Tensor]:
+        """The field ``probed`` [B, N, ...] of rows [B, S, D], if the model wants it."""
+        if not self.size.probes:
+            return {}
+        steps = self.size.probes
+        return {"probed": probe(self.net, x, y, present, steps=steps, start=self.start)}
+
     def state(self, latent: Tensor, told: Mapping[str, Tensor]) -> State:
         """Latents [B, N, Z] with the fields that the denoiser reads."""
         mask = torch.ones(latent.shape[:2], dtype=torch.bool)
@@ -92,6 +102,7 @@ class WeightTask:
                 str(value["encoding"]),
                 Size(**value["size"]),
                 (float(first), float(second)),
+                int(value["start"]),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, ConfigError):
