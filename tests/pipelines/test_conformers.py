@@ -131,10 +131,52 @@ def test_the_bench_judges_all_methods_and_lists_what_it_left_out(
         for method in ("etkdg", "etkdg_mmff", "model"):
             at = [float(row[f"{method}_{n}"]) for n in (1, 10, 50)]
             assert at[0] >= at[1] >= at[2] >= 0
+            assert float(row[f"{method}_mat_recall"]) == at[2]  # one known conformer
+            assert float(row[f"{method}_cov_recall"]) == float(at[2] <= 0.75)
+            assert float(row[f"{method}_mat_precision"]) >= at[2]
+    assert "COV below 0.75 A and MAT" in table and "the model against ETKDGv3 + MMFF94" in table
     # with 50 tries a known conformer of butanol is met closely
     assert float(read_csv(tmp_path / "b.csv")[0]["etkdg_50"]) < 0.3
     with pytest.raises(ConfigError, match="unknown method"):
         bench_conformers(references, only=["omega"])
+
+
+def test_known_conformers_of_one_molecule_are_one_ensemble(tmp_path):
+    from pipelines.bench_conformers import COUNTS
+
+    path = tmp_path / "many.sdf"
+    made = etkdg(Chem.AddHs(Chem.MolFromSmiles("CCCCO")), 3, 1)
+    other = etkdg(Chem.AddHs(Chem.MolFromSmiles("CCCCN")), 1, 1)
+    with Chem.SDWriter(str(path)) as writer:
+        for mol, name in ((made, "x"), (other, "x"), (other, "y")):
+            mol.SetProp("_Name", name)
+            for conformer in mol.GetConformers():
+                writer.write(mol, confId=conformer.GetId())
+    out = tmp_path / "b.csv"
+    text = bench_conformers(path, only=["etkdg"], output=out, threshold=0.1)
+    assert text.startswith("3 molecules") and "COV below 0.1 A" in text
+    first = read_csv(out)[0]
+    # the mean over the known ones of the distance to the nearest: MAT recall, by another way
+    assert float(first["etkdg_50"]) == pytest.approx(float(first["etkdg_mat_recall"]))
+    assert float(first[f"etkdg_{COUNTS[0]}"]) > float(first["etkdg_50"])
+    with pytest.raises(ConfigError, match="--threshold"):
+        bench_conformers(path, threshold=0)
+
+
+def test_one_command_makes_the_whole_table(tmp_path, references):
+    for package in ("vina", "openbabel", "meeko"):
+        pytest.importorskip(package)
+    from tests.molgen.docking_examples import write
+
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set")
+    rows = tmp_path / "r.csv"
+    options = {"only": ["etkdg"], "complexes": tmp_path / "set", "redocking": rows}
+    text = bench_conformers(references, **options, exhaustiveness=1)
+    assert "| etkdg |" in text and "1 complexes: 1 redocked, 0 with a reason why not" in text
+    assert len(read_csv(rows)) == 1
+    with pytest.raises(OutputError, match="--resume"):
+        bench_conformers(references, **options)
 
 
 def test_minimisation_lowers_the_energy():
