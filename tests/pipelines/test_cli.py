@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import types
@@ -138,8 +139,13 @@ def test_help_lists_every_command(run: Run) -> None:
 def test_help_of_a_command_comes_from_its_signature(run: Run) -> None:
     code, out, _ = run("generate", "molecules", "--help")
     assert code == 0
-    for option in ("-n NUMBER, --number", "-o OUTPUT, --output", "--n-atoms", "--batch-size"):
-        assert option in out
+    for option in (
+        r"-n( NUMBER)?, --number",
+        r"-o( OUTPUT)?, --output",
+        "--n-atoms",
+        "--batch-size",
+    ):
+        assert re.search(option, out), option  # Python 3.13 names the value once
     assert "Seed of the random numbers" in out
 
 
