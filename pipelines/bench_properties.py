@@ -50,7 +50,7 @@ def bench_properties(
     number: int = 50,
     properties: Sequence[str] = ("alpha", "gap", "homo", "lumo", "mu", "Cv"),
     strengths: Sequence[float] = (0.0, 1.0),
-    candidates: Sequence[int] = (4,),
+    candidates: Sequence[int] = (4, 8),
     data: Path | None = None,
     model: str = "qm9",
     judge: str = "qm9-judge",
