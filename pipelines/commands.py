@@ -46,6 +46,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "lay spider webs thread by thread, or draw them with a trained model",
         {"-n": "number", "-o": "output"},
     ),
+    ("generate", "weights"): Command(
+        "pipelines.netweights:generate_weights",
+        "make networks that classify the rows of your CSV file, without training",
+        {"-n": "number", "-o": "output"},
+    ),
     ("evaluate",): Command(
         "pipelines.evaluate:evaluate_file",
         "score a file of molecules and write a report",
@@ -80,6 +85,15 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "pipelines.webs_train:train_webs",
         "train a generator of spider webs by a recipe",
         {"-o": "out"},
+    ),
+    ("train", "weights"): Command(
+        "pipelines.netweights_train:train_weights",
+        "train a zoo of networks and a generator of network weights",
+        {"-o": "out"},
+    ),
+    ("bench", "weights"): Command(
+        "pipelines.bench_weights:bench_weights",
+        "try generated networks on data sets seen and left out, beside all baselines (minutes)",
     ),
     ("bench", "molecules"): Command(
         "pipelines.bench:bench_molecules",

@@ -56,7 +56,7 @@ class Asked:
     sparsity: float | None = None
     steering: Steering = "none"
     strength: float = 1.0
-    limit: float = 0.5
+    limit: float = 2.0
     draws: int = 8
     steps: int = 40
     method: str = "ddim"

