@@ -17,6 +17,7 @@ nbformat = pytest.importorskip("nbformat")
 NOTEBOOKS = (
     "01_generate_molecules.ipynb",
     "02_steer_molecules.ipynb",
+    "03_conformers_and_docking.ipynb",
     "07_design_loop.ipynb",
 )
 
@@ -131,6 +132,28 @@ def test_the_second_notebook_shows_five_requests(repository: Path, tmp_path: Pat
     )
     assert "largest shift of a kept atom: 0.0 Angstrom" in said
     assert re.search(r"evolution: best reward [-.\d]+ after 1[34]\d\d network evaluations", said)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_third_notebook_finds_the_known_pose_again(repository: Path, tmp_path: Path) -> None:
+    from molgen.weights.files import shipped
+
+    for module in ("vina", "openbabel", "meeko", "posebusters", "tblite"):
+        pytest.importorskip(module)
+    if "bound" not in shipped():
+        pytest.skip("the weights bound are not in this checkout")
+    done = execute(repository / "notebooks" / NOTEBOOKS[2], repository, tmp_path)
+    kinds = [o.output_type for c in done.cells if c.cell_type == "code" for o in c.outputs]
+    assert kinds and "error" not in kinds
+    pages = [html.unescape(text) for text in outputs(done, "text/html")]
+    assert sum("molgenComplex(root," in page for page in pages) == 1
+    assert not any(re.search(r"https?://(?!www\.w3\.org)", page) for page in pages)
+    (table,) = [
+        text for text in outputs(done, "text/plain") if "rmsd" in text and "vina_min" in text
+    ]
+    first = dict(zip(table.splitlines()[0].split(), table.splitlines()[1].split()[1:], strict=True))
+    assert float(first["rmsd"]) < 2 and float(first["vina_min"]) < -6
 
 
 @pytest.mark.timeout(1500)
