@@ -46,6 +46,7 @@ def bench_molecules(
     seed: int = 0,
     threads: int = 1,
     repeats: int = 3,
+    keep_memory: bool = True,
     output: Path | None = None,
     force: bool = False,
     against: Path | None = None,
@@ -70,6 +71,7 @@ def bench_molecules(
         seed: Seed of the random numbers.
         threads: Threads of the tensor library.
         repeats: Network evaluations of each kind, of which the median counts.
+        keep_memory: Reuse the memory of freed tensors, as all commands do; false shows its price.
         output: .csv file for the figures; with `against` also .md.
         force: Overwrite `output`.
         against: Folder with molecule files of other tools (.sdf, .smi, .xyz, ...).
@@ -103,7 +105,8 @@ def bench_molecules(
     from diffcore.memory import keep_freed_memory
     from molgen.generate import MoleculeGenerator
 
-    keep_freed_memory()
+    if keep_memory:
+        keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
