@@ -7,8 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from os.path import commonprefix
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffcore.errors import DataError
+
+if TYPE_CHECKING:
+    from rdkit import Chem
+
+    from molgen.docking.structure import Structure
 
 LIGANDS = (".sdf", ".mol", ".sdf.gz")
 PROTEINS = (".pdb", ".ent", ".pdb.gz")
@@ -102,3 +108,56 @@ def _name(place: Path, folder: Path, protein: Path, ligand: Path, proteins: list
         return folder.relative_to(place).as_posix()
     shared = commonprefix([_stem(protein), _stem(ligand)]).strip("_- ")
     return shared or _stem(ligand)
+
+
+@dataclass(frozen=True)
+class Complex:
+    """What the files of a complex hold.
+
+    Attributes:
+        ligand: sanitised, with its 3D conformer and stereo.
+        target: the protein's atoms, without waters and without a copy of the ligand.
+        skeleton: first block of the ligand's InChIKey: its graph without stereo and protonation.
+        date: of deposition by the protein file's HEADER record, YYYYMMDD; 0 where it has none.
+    """
+
+    ligand: Chem.Mol
+    target: Structure
+    skeleton: str
+    date: int
+
+
+def read_complex(files: ComplexFiles) -> Complex:
+    """Both files of a complex.
+
+    Raises:
+        DataError: one cannot be read, or the ligand is not in the protein.
+    """
+    from molgen.datasets.component_rows import skeleton
+    from molgen.docking.pocket import read_pocket
+
+    pocket = read_pocket(files.protein, files.ligand)
+    assert pocket.reference is not None
+    return Complex(
+        pocket.reference, pocket.structure, skeleton(pocket.reference), deposited(files.protein)
+    )
+
+
+_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+
+
+def deposited(protein: Path) -> int:
+    """Date of deposition (YYYYMMDD) in the HEADER record of a PDB file, 0 where there is none."""
+    from molgen.records import open_text
+
+    try:
+        with open_text(protein) as file:
+            line = file.readline()
+    except (OSError, EOFError, UnicodeDecodeError):
+        return 0
+    day, month, year = line[50:52], line[53:56], line[57:59]
+    if not (line.startswith("HEADER") and day.isdigit() and year.isdigit() and month in _MONTHS):
+        return 0
+    # the PDB began in 1971
+    century = 1900 if int(year) > 70 else 2000
+    return (century + int(year)) * 10_000 + (_MONTHS.index(month) + 1) * 100 + int(day)

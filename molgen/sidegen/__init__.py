@@ -1,0 +1,1 @@
+"""Cartesian conformer diffusion with side information: ligand and target encoders, messages."""
