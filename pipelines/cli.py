@@ -152,7 +152,10 @@ def _parse(
 
     parser = _parser(name, command, function)
     switches = _switches(function)
-    words = [f"{word}=true" if word in switches else word for word in words]
+    words = [
+        f"{word}=true" if word in switches and after not in ("true", "false") else word
+        for word, after in zip(words, [*words[1:], ""], strict=True)
+    ]
     words = _gathered(words, _lists(function))
     try:
         values = parser.parse_args(words).as_dict()

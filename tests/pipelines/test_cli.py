@@ -177,8 +177,9 @@ def test_options_positionals_and_switches(monkeypatch: pytest.MonkeyPatch, run: 
         "rate": 2.0,
         "force": True,
     }
-    run("probe", "in.sdf", "--force=false")
-    assert seen["force"] is False
+    for words, force in (("--force=false", False), ("--force true", True), ("--force false", False)):
+        assert run("probe", "in.sdf", *words.split())[0] == 0
+        assert seen["force"] is force
     assert_refused(run("probe"), "source")
     assert_refused(run("probe", "in.sdf", "more.sdf"), "more.sdf")
 
