@@ -86,9 +86,11 @@ class WeightNetwork(nn.Module):
         self.embed = nn.Linear(size.latent, size.width)
         probed = (size.probes + 1) * (inputs + 1 + classes) if size.probes else 0
         self.register_buffer("probe_scale", torch.ones(probed))
-        self.probe = nn.Sequential(
-            nn.Linear(probed, size.width), nn.SiLU(), nn.Linear(size.width, size.width)
-        )
+        self.probe: nn.Module = nn.Identity()
+        if probed:
+            self.probe = nn.Sequential(
+                nn.Linear(probed, size.width), nn.SiLU(), nn.Linear(size.width, size.width)
+            )
         own = chunks if size.positions else 2
         self.place = nn.Parameter(torch.randn(own, size.width) * 0.5)
         self.told = nn.Sequential(
