@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +155,7 @@ def _parse(
     switches = _switches(function)
     words = [
         f"{word}=true" if word in switches and after not in ("true", "false") else word
-        for word, after in zip(words, [*words[1:], ""], strict=True)
+        for word, after in zip_longest(words, words[1:])
     ]
     words = _gathered(words, _lists(function))
     try:
