@@ -81,6 +81,16 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "train a generator of conformers by a recipe",
         {"-o": "out"},
     ),
+    ("train", "sidegen"): Command(
+        "pipelines.train_sidegen:train_sidegen",
+        "train a Cartesian conformer model that sees its target, or a flow",
+        {"-o": "out"},
+    ),
+    ("train", "chemistry"): Command(
+        "pipelines.train_chemistry:train_chemistry",
+        "train the energy model that guides Cartesian conformers (needs GFN2-xTB)",
+        {"-o": "out"},
+    ),
     ("train", "webs"): Command(
         "pipelines.webs_train:train_webs",
         "train a generator of spider webs by a recipe",
@@ -124,6 +134,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("bench", "conformers"): Command(
         "pipelines.bench_conformers:bench_conformers",
         "compare conformers with known ones, beside ETKDG and MMFF94",
+        {"-n": "number", "-o": "output"},
+    ),
+    ("bench", "sidegen"): Command(
+        "pipelines.bench_sidegen:bench_sidegen",
+        "ask what target, messages and guidance are worth to conformers (minutes)",
         {"-n": "number", "-o": "output"},
     ),
     ("bench", "redocking"): Command(

@@ -1,0 +1,111 @@
+"""Training and the ablation bench of Cartesian conformers, small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffcore.errors import ConfigError, DataError, ModelFileError, OutputError
+from molgen.datasets.complex_table import flat
+from molgen.sidegen.features import NO_TARGET
+from molgen.sidegen.generator import CartesianGenerator
+from pipelines.bench_sidegen import bench_sidegen, table
+from pipelines.cli import main
+from pipelines.train_chemistry import train_chemistry
+from pipelines.train_sidegen import train_sidegen
+from tests.molgen.docking_examples import write
+from tests.molgen.test_sidegen import arrays
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of seconds, beside it the complexes it was trained on."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "set" / "one").mkdir(parents=True)
+    write(folder / "set" / "one")
+    rows = [arrays(smiles) | NO_TARGET for smiles in ("CCCO", "CC(C)CN", "OCCc1ccccc1") * 3]
+    flat(rows, [0] * 6 + [1] * 3, {"source": "test"}).save(folder / "out/ligands.safetensors")
+    options = {"max_time": "00:00:02", "out": str(folder / "out"), "accelerator": "cpu"}
+    train_sidegen(complexes=folder / "set", batch=4, threads=1, **options)
+    return folder
+
+
+def test_training_writes_a_model_that_generates(trained: Path) -> None:
+    path = trained / "out/sidegen.safetensors"
+    generator = CartesianGenerator.from_pretrained(path)
+    assert generator.card["trained"]["steps"] > 0
+    assert generator.card["data"]["complexes"]["names"] == ["one"]
+    assert generator.sample("CCCN", 2, steps=2).GetNumConformers() == 2
+    assert "validation_0.5" in (trained / "out/curve.csv").read_text()
+    with pytest.raises(OutputError, match="--resume"):
+        train_sidegen(out=str(trained / "out"))
+    with pytest.raises(ConfigError, match="unknown recipe 'nothing'"):
+        train_sidegen("nothing")
+    with pytest.raises(ConfigError, match="batch: expected 2 or more"):
+        train_sidegen(batch=1)
+
+
+def test_an_energy_model_learns_and_guides(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tblite")
+    from molgen.datasets import chemical_table
+    from molgen.sidegen.chemistry import chemical_energy, read_chemistry, scalar_features
+    from molgen.sidegen.generator import Guidance
+    from pipelines import train_chemistry as module
+    from tests.molgen.test_torsions import embedded
+
+    polar, apolar = (scalar_features(embedded(s)) for s in ("OC=O", "CCC"))
+    assert polar.charges[2] < -0.2 < 0.1 < polar.charges[1]  # the carbonyl group
+    assert abs(apolar.charges).max() < 0.1
+    assert abs(polar.charges.sum()) < 1e-6 and polar.gap > 0 > polar.energy
+    rows = [arrays(s) | NO_TARGET for s in ("CCCO", "CC(C)CN", "OCCc1ccccc1")]
+    ligands = flat(rows, [0] * 3, {"source": "test"})
+    sizes = int(ligands.counts["atoms"].sum())
+    made = chemical_table.ChemicalTable(ligands, torch.randn(3, 2), torch.randn(sizes, 1))
+    batch = made.batch([2, 0])
+    assert torch.equal(batch["charge"][1, :4], made.charge[:4]) and not batch["charge"][1, 4:].any()
+    monkeypatch.setattr(module, "features", lambda *_: made)
+    path = train_chemistry(max_time="00:00:02", out=str(trained / "chem"), threads=1)
+    energy = chemical_energy(read_chemistry(path))
+    generator = CartesianGenerator.from_pretrained(trained / "out/sidegen.safetensors")
+    plain = generator.sample("CCCN", 2, steps=4)
+    led = generator.sample("CCCN", 2, steps=4, guidance=Guidance(energy, 50.0, 0.5))
+    ends = [m.GetConformer(0).GetPositions() for m in (plain, led)]
+    assert abs(ends[0] - ends[1]).max() > 1e-3
+    with pytest.raises(ModelFileError, match="expected an energy model"):
+        read_chemistry(trained / "out/sidegen.safetensors")
+    with pytest.raises(ConfigError, match="--molecules"):
+        train_chemistry(molecules=1)
+
+
+def test_the_bench_compares_variants(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(trained / "out/sidegen.safetensors")
+    out = tmp_path / "b.csv"
+    words = ["bench", "sidegen", str(trained / "set"), "--model", model, "-o", str(out)]
+    assert main([*words, "--conformers", "2", "--steps", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "1 complexes, medians" in text and "| no messages |" in text
+    assert "messages against no target, aligned RMSD:" in text and out.exists()
+    assert main(words) == 2 and "expected --force" in capsys.readouterr().err
+    with pytest.raises(DataError, match="no such file"):
+        bench_sidegen(tmp_path / "nowhere", model)
+    with pytest.raises(ConfigError, match="--steps"):
+        bench_sidegen(trained / "set", model, steps=0)
+
+
+def test_the_table_by_hand() -> None:
+    names = ["no target", "messages"]
+    rows = [
+        {
+            f"{n}: {what}": v * k
+            for n, v in zip(names, (2.0, 1.5), strict=True)
+            for what in ("mean", "best", "in place", "stereo")
+        }
+        for k in (1, 2, 3)
+    ]
+    lines = table(rows, names)
+    assert lines[-1] == "messages against no target, aligned RMSD: -25.0 %"
+    assert lines[3].startswith("| no target | 4.000 | 4.000 | 4.00 |")
