@@ -4,7 +4,7 @@
 SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check wheel-test clean distclean
+.PHONY: help demo demo-weights test check wheel-test clean distclean
 
 # The first Python 3.11 to 3.13 that runs and can make an environment.
 SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -47,6 +47,14 @@ demo: $(CORE)  ## Generate 100 molecules with the shipped weights, score them, w
 	"$(BIN)/designloom" evaluate demo/molecules.sdf --output demo/molecules.csv --force >/dev/null
 	"$(BIN)/designloom" evaluate demo/molecules.sdf --output demo/report.html --force
 	ls -l demo/molecules.sdf demo/molecules.csv demo/report.html
+
+demo-weights: $(DEV)  ## Generate networks for the wine data set, which no model was trained on
+	mkdir -p demo
+	"$(BIN)/python" -c 'from sklearn.datasets import load_wine; \
+		load_wine(as_frame=True).frame.to_csv("demo/wine.csv", index=False)'
+	"$(BIN)/designloom" generate weights --data demo/wine.csv --target target --number 20 \
+		--output demo/wine-weights.safetensors --force
+	ls -l demo/wine.csv demo/wine-weights.safetensors
 
 test: $(DEV)  ## Run the default tests (no slow or gpu ones)
 	"$(BIN)/python" -m pytest --timeout 300 $(PYTEST_ARGS)

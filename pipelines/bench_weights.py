@@ -114,7 +114,8 @@ def tables_for(chosen: Recipe, keel: Path | None) -> tuple[list[Table], list[Tab
     if chosen.encoding == "pixels":
         return known, []
     folder = tables.keel_folder(keel)
-    return known, [tables.keel(name, folder) for name in HELD_OUT]
+    there = tables.keel_names(folder) if folder else []
+    return known, [tables.keel(name, folder) for name in HELD_OUT if name in there]
 
 
 def run_trials(

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def generate_weights(
-    data: Path,
-    target: str,
-    output: Path,
+    data: Path | None = None,
+    target: str | None = None,
+    output: Path = Path("weights.safetensors"),
     number: int = 10,
     model: str = "tabular-mlp",
     steering: Literal["none", "guided", "best_of_n", "feynman_kac"] = "guided",
@@ -32,8 +32,8 @@ def generate_weights(
     model sees. The file holds stacked state dicts: entry k of every tensor is network k.
 
     Args:
-        data: CSV file with a header line.
-        target: Column of the classes.
+        data: CSV file with a header line; needed.
+        target: Column of the classes; needed.
         output: .safetensors file; a JSON card with classes and columns is written beside it.
         number: Networks to make.
         model: A shipped model by name, or a weights file.
@@ -55,6 +55,8 @@ def generate_weights(
         ModelFileError: An unknown or broken model.
         OutputError: The output exists without `force`, or cannot be written.
     """
+    if data is None or target is None:
+        raise ConfigError("expected --data with a CSV file and --target with its column of classes")
     if output.suffix != ".safetensors":
         raise ConfigError(f"--output: expected a .safetensors file, got {output}")
     if output.exists() and not force:
