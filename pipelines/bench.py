@@ -170,7 +170,9 @@ def measure(generator: MoleculeGenerator, number: int, seed: int, repeats: int) 
 
     form = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
     with tqdm(total=number, desc="generate", delay=1, bar_format=form) as bar:
-        made = time_generation(generator, number, seed, bar.update)
+        # rows that are drawn again count as work too
+        advance = lambda done: bar.update(min(done, number - bar.n))  # noqa: E731
+        made = time_generation(generator, number, seed, advance)
     figures = list(_generation(generator, made))
     for case in cases(generator):
         with tqdm(total=repeats + 2, desc=case.name, delay=1, bar_format=form) as bar:

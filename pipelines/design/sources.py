@@ -4,7 +4,8 @@ A generator has ``sample(seed, start, count)``, which yields objects `start` to 
 the seed's endless sequence (None for one that could not be made), each a function of the seed and
 its place alone. It may have ``vary(parents, rng)``, which makes a child of one or two objects (None
 if there is none), ``finish(child, seed)``, which does the dear part of that for the children that
-are chosen, and ``identity``, a mapping with hashes of its weights.
+are chosen, ``seek(reward, count, seed, method, trajectories)``, which searches for objects of high
+reward, and ``identity``, a mapping with hashes of its weights.
 """
 
 from __future__ import annotations
@@ -219,6 +220,30 @@ class Molecules:
         from molgen.mutation import placed
 
         return placed(draft, seed)
+
+    def seek(
+        self,
+        reward: Callable[[Any], float],
+        count: int,
+        seed: int,
+        method: str,
+        trajectories: float,
+    ) -> list[Any]:
+        """Molecules of high reward by a search over trajectories, the best first.
+
+        Args:
+            reward: of a molecule; larger is better.
+            count: how many at most.
+            seed: of the search.
+            method: name of the search, see `diffcore.searches`.
+            trajectories: that may be spent, in whole ones.
+        """
+        own = {k: v for k, v in self._options.items() if k != "batch_size"}
+        steps = own["steps"] or self._generator.sampling.steps
+        budget = steps * max(count, trajectories)
+        return self._generator.optimise(
+            count, reward, budget=budget, search=method, seed=seed, progress=False, **own
+        ).mols
 
 
 class Library:

@@ -20,6 +20,7 @@ from pipelines.design.proposals import Strategy
 BUILTIN: dict[str, str] = {
     "surrogate": "pipelines.design.surrogate:surrogate",
     "best_of_n": "pipelines.design.proposals:best_of_n",
+    "search": "pipelines.design.searching:search",
     "genetic": "pipelines.design.genetic:genetic",
     "archive": "pipelines.design.archive:archive",
 }

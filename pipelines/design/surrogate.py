@@ -9,7 +9,8 @@ sampling, each choice by another member.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def _choose(
 ) -> list[Candidate]:
     """The pool's most promising objects, best first."""
     acquisition, members = how
-    rows = _training(learned, history)
+    rows = training(learned, history)
     seen = features([row.candidate for row in rows])
     new = features(pool)
     seed = int(context.rng("ensemble").integers(2**31 - 1))
@@ -112,14 +113,15 @@ def _choose(
 
         order = botorch_choice(rows, seen, new, history, count, seed)
     else:
-        samples = predict(rows, seen, new, history.aims, members, seed)
+        samples = fitted(rows, seen, history.aims, members, seed).losses(new)
         known = history.points()
         greedy = acquire if acquisition == "ehvi" else thompson
         order = greedy(samples, known, history.reference, count)
     return [pool[i] for i in order]
 
 
-def _training(learned: Sequence[Scored], history: History) -> list[Scored]:
+def training(learned: Sequence[Scored], history: History) -> list[Scored]:
+    """What an ensemble learns from: all, or the best and the latest."""
     if len(learned) <= MAX_ROWS:
         return list(learned)
     best = elites(history, MAX_ROWS // 2)
@@ -128,51 +130,72 @@ def _training(learned: Sequence[Scored], history: History) -> list[Scored]:
     return best + rest[-(MAX_ROWS - len(best)) :]
 
 
-def predict(
-    rows: Sequence[Scored],
-    seen: NDArray[np.float32],
-    new: NDArray[np.float32],
-    aims: Aims,
-    members: int,
-    seed: int,
-) -> Samples:
-    """Losses of new objects by each member of the ensembles; infinite where it expects failure.
+@dataclass(frozen=True)
+class Ensemble:
+    """Randomised trees for every evaluator that the aims ask for.
+
+    Attributes:
+        aims: of the campaign.
+        members: of each ensemble.
+        forests: evaluator -> fitted ensemble; None where no value is known yet.
+        binary: evaluators whose values were all 0 or 1.
+    """
+
+    aims: Aims
+    members: int
+    forests: Mapping[str, Any]
+    binary: frozenset[str]
+
+    def losses(self, new: NDArray[np.float32]) -> Samples:
+        """Losses of objects with features [P, F] by each member; infinite if it expects failure."""
+        able = np.ones((len(new), self.members), dtype=bool)
+        losses = np.empty((len(new), self.members, len(self.aims.goals)))
+        for column, objective in enumerate(self.aims.goals):
+            values = self._values(new, objective.evaluator)
+            losses[:, :, column] = np.vectorize(objective.loss, otypes=[float])(values)
+        for constraint in self.aims.constraints:
+            values = self._values(new, constraint.evaluator)
+            if constraint.evaluator in self.binary:
+                values = np.round(values)
+            able &= np.vectorize(constraint.met, otypes=[bool])(values)
+        losses[~able] = np.inf
+        return losses
+
+    def _values(self, new: NDArray[np.float32], evaluator: str) -> NDArray[np.float64]:
+        """What each tree predicts, [P, members]."""
+        forest = self.forests[evaluator]
+        if forest is None:
+            return np.zeros((len(new), self.members))
+        return np.stack([tree.predict(new) for tree in forest.estimators_], 1)
+
+
+def fitted(
+    rows: Sequence[Scored], seen: NDArray[np.float32], aims: Aims, members: int, seed: int
+) -> Ensemble:
+    """Fits the ensembles.
 
     Args:
         rows: what was tried, with values.
         seen: their features, [N, F].
-        new: features of the new objects, [P, F].
         aims: of the campaign.
         members: of each ensemble.
         seed: of the ensembles.
+
+    Raises:
+        ConfigError: scikit-learn is not installed.
     """
-    able = np.ones((len(new), members), dtype=bool)
-    losses = np.empty((len(new), members, len(aims.goals)))
-    for column, objective in enumerate(aims.goals):
-        values = _members(rows, seen, new, objective.evaluator, members, seed + column)
-        losses[:, :, column] = np.vectorize(objective.loss, otypes=[float])(values)
-    for number, constraint in enumerate(aims.constraints):
-        values = _members(rows, seen, new, constraint.evaluator, members, seed + 100 + number)
-        able &= np.vectorize(constraint.met, otypes=[bool])(_rounded(values, rows, constraint))
-    losses[~able] = np.inf
-    return losses
+    asked = [(one.evaluator, seed + k) for k, one in enumerate(aims.goals)]
+    asked += [(one.evaluator, seed + 100 + k) for k, one in enumerate(aims.constraints)]
+    forests = {name: _forest(rows, seen, name, members, own) for name, own in reversed(asked)}
+    binary = {
+        name for name, _ in asked if {row.values.get(name, 0.0) for row in rows} <= {0.0, 1.0}
+    }
+    return Ensemble(aims, members, forests, frozenset(binary))
 
 
-def _rounded(values: Any, rows: Sequence[Scored], constraint: Any) -> Any:
-    """Predictions of yes and no as one of both."""
-    kinds = {row.values.get(constraint.evaluator, 0.0) for row in rows}
-    return np.round(values) if kinds <= {0.0, 1.0} else values
-
-
-def _members(
-    rows: Sequence[Scored],
-    seen: NDArray[np.float32],
-    new: NDArray[np.float32],
-    evaluator: str,
-    members: int,
-    seed: int,
-) -> NDArray[np.float64]:
-    """What each tree predicts, [P, members]."""
+def _forest(
+    rows: Sequence[Scored], seen: NDArray[np.float32], evaluator: str, members: int, seed: int
+) -> Any:
     try:
         from sklearn.ensemble import ExtraTreesRegressor
     except ImportError as error:
@@ -181,13 +204,12 @@ def _members(
         ) from error
     there = [i for i, row in enumerate(rows) if evaluator in row.values]
     if not there:
-        return np.zeros((len(new), members))
+        return None
     values = np.array([rows[i].values[evaluator] for i in there])
     forest = ExtraTreesRegressor(
         members, min_samples_leaf=1, max_features=0.3, bootstrap=True, random_state=seed, n_jobs=1
     )
-    forest.fit(seen[there], values)
-    return np.stack([tree.predict(new) for tree in forest.estimators_], 1)
+    return forest.fit(seen[there], values)
 
 
 def acquire(samples: Samples, known: Samples, reference: Sequence[float], count: int) -> list[int]:

@@ -22,6 +22,7 @@ from pipelines.design.evaluators import Scene, make_evaluator  # noqa: E402
 from pipelines.design.executors import InProcess  # noqa: E402
 from pipelines.design.files import read_campaign, shipped  # noqa: E402
 from pipelines.design.forms import FORMS, encode  # noqa: E402
+from pipelines.design.gaussian import components  # noqa: E402
 from pipelines.design.live import Live  # noqa: E402
 from pipelines.design.page import write_page  # noqa: E402
 from pipelines.design.surrogate import acquire, thompson  # noqa: E402
@@ -131,6 +132,70 @@ def test_acquisition_prefers_what_improves() -> None:
     # uncertain: worse on average, but half of the members expect much
     hopes = np.array([[[0.9, 0.9]] * 2, [[0.0, 0.0], [2.0, 2.0]]])
     assert acquire(hopes, known, (3.0, 3.0), 1) == [1]
+
+
+GOALS = [
+    {"evaluator": "first", "goal": "minimise", "reference": 1.1},
+    {"evaluator": "zdt1", "goal": "minimise", "reference": 6},
+]
+
+
+def test_an_acquisition_of_botorch_beats_chance(tmp_path: Path) -> None:
+    pytest.importorskip("botorch")
+
+    def reached(strategy: Any, name: str) -> float:
+        store = tmp_path / f"{name}.sqlite"
+        options = {"batch": 8, "generations": 4, "strategy": strategy, "store": store}
+        found = run(make_campaign("b", {"name": "numbers", "dimensions": 3}, GOALS, **options))
+        assert len(found.history.rows) == 32 and found.hypervolume is not None
+        return found.hypervolume
+
+    gaussian = {"name": "surrogate", "acquisition": "botorch"}
+    first = reached(gaussian, "one")
+    assert first > reached("best_of_n", "none")
+    assert first == reached(gaussian, "two"), "the same seed chooses the same"
+
+
+def test_components_are_the_leading_ones_of_what_was_seen() -> None:
+    seen = np.outer(np.random.default_rng(0).normal(size=9), [3.0, 0.0, 1.0])
+    known, new = components(seen, seen[:2] * 1.0)
+    assert known.shape == (9, 2) and np.allclose(new, known[:2])
+    assert known.min() >= 0 and known.max() <= 1
+    along = np.corrcoef(known[:, 0], seen[:, 0])[0, 1]
+    assert abs(along) == pytest.approx(1, abs=1e-6)
+    flat, other = components(np.ones((4, 2)), np.zeros((3, 2)))
+    assert flat.shape == (4, 1) and other.shape == (3, 1)
+
+
+def test_the_sampler_is_searched_for_what_the_ensemble_expects(tmp_path: Path) -> None:
+    options = {"batch": 8, "generations": 3, "seed": 1}
+    goals = [{"evaluator": "heavy_atoms", "goal": "minimise", "reference": 9}]
+    source = {"name": "molecules", "steps": 15}
+    ways = {name: {"name": name} for name in ("search", "best_of_n")}
+    ways["search"]["trajectories"] = 4
+    found = {
+        name: run(
+            make_campaign(
+                "s", source, goals, strategy=way, store=tmp_path / f"{name}.sqlite", **options
+            )
+        )
+        for name, way in ways.items()
+    }
+    rows = found["search"].history.rows
+    searched = [row for row in rows if row.candidate.origin.get("search") == "evolution"]
+    assert searched and all(row.generation > 0 for row in searched)
+
+    def mean(name: str) -> float:
+        later = [r for r in found[name].history.rows if r.generation > 0]
+        return float(np.mean([row.values["heavy_atoms"] for row in later if row.values]))
+
+    assert mean("search") < mean("best_of_n")
+    with pytest.raises(ConfigError, match="cannot be searched"):
+        run(
+            make_campaign(
+                "n", "numbers", GOALS, strategy="search", store=tmp_path / "n.sqlite", batch=4
+            )
+        )
 
 
 def test_the_archive_keeps_the_best_of_each_cell(tmp_path: Path) -> None:
