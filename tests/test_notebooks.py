@@ -18,6 +18,7 @@ NOTEBOOKS = (
     "01_generate_molecules.ipynb",
     "02_steer_molecules.ipynb",
     "03_conformers_and_docking.ipynb",
+    "06_network_weights.ipynb",
     "07_design_loop.ipynb",
 )
 
@@ -171,3 +172,23 @@ def test_the_notebook_of_design_loops_shows_a_front(repository: Path, tmp_path: 
     assert len(outputs(done, "image/png")) == 2, "the front and its molecules"
     assert any("generation" in text for text in outputs(done, "text/html")), "no table"
     assert (tmp_path / "cwd/notebook.sqlite").is_file()
+
+
+@pytest.mark.timeout(600)
+def test_the_notebook_of_network_weights_saves_steps(repository: Path, tmp_path: Path) -> None:
+    from structgen.netweights.weights import shipped as weights
+
+    pytest.importorskip("sklearn")
+    if not {"tabular-mlp", "digits-mlp"} <= set(weights()):
+        pytest.skip("the weights tabular-mlp and digits-mlp are not in this checkout")
+    done = execute(repository / "notebooks" / "06_network_weights.ipynb", repository, tmp_path)
+
+    kinds = [o.output_type for c in done.cells if c.cell_type == "code" for o in c.outputs]
+    assert kinds and "error" not in kinds
+    assert len(outputs(done, "image/png")) == 1
+    assert float(outputs(done, "text/plain")[1]) > 0.85, "guided networks of the wine data"
+    said = "".join(
+        o.text for c in done.cells if c.cell_type == "code" for o in c.outputs if "text" in o
+    )
+    right = [float(v) for v in re.findall(r"accuracy ([\d.]+)%", said)]
+    assert len(right) == 2 and right[0] > 80
