@@ -252,18 +252,25 @@ def _one_location(atoms: list[_Atom]) -> list[_Atom]:
 
 
 _BACKBONE = frozenset({"N", "CA", "C", "O"})
+_HEAVY_ATOMS = {
+    "ALA": 5, "ARG": 11, "ASN": 8, "ASP": 8, "CYS": 6, "GLN": 9, "GLU": 9, "GLY": 4, "HIS": 10,
+    "ILE": 8, "LEU": 8, "LYS": 9, "MET": 8, "PHE": 11, "PRO": 7, "SER": 6, "THR": 7, "TRP": 14,
+    "TYR": 12, "VAL": 7,
+}  # fmt: skip
+"""Of a whole residue, a free terminus' OXT left out."""
 
 
 def _with_gaps(structure: Structure) -> Structure:
-    """The structure with a note on amino acids that lack backbone atoms or a side chain."""
+    """The structure with a note on amino acids that lack atoms of the backbone or side chain."""
     names = defaultdict(set)
-    for residue, name in zip(structure.residues, structure.names, strict=True):
-        if residue.name in AMINO_ACIDS:
+    atoms = zip(structure.residues, structure.names, structure.heavy.tolist(), strict=True)
+    for residue, name, heavy in atoms:
+        if residue.name in AMINO_ACIDS and heavy and name != "OXT":
             names[residue].add(name)
     torn = [
         r
         for r, found in names.items()
-        if not found >= _BACKBONE or (r.name != "GLY" and "CB" not in found)
+        if not found >= _BACKBONE or len(found) < _HEAVY_ATOMS.get(r.name, 0)
     ]
     if not torn:
         return structure

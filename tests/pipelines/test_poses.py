@@ -9,9 +9,11 @@ import pytest
 from rdkit import Chem
 
 from diffcore.errors import ConfigError, DataError, OutputError
+from molgen.docking.structure import parse_pdb
 from pipelines.bench_redocking import COLUMNS, bench_redocking, summary, wilson
 from pipelines.cli import main
-from tests.molgen.docking_examples import write
+from tests.molgen.docking_examples import ligand, peptide_block, write
+from tests.molgen.test_docking_structure import atom
 
 READY = ("vina", "openbabel", "meeko", "posebusters")
 
@@ -65,6 +67,82 @@ def test_a_table_of_complexes(working_directory: Path, capsys: pytest.CaptureFix
     assert reasons["one"] == "" and "no such file" in reasons["two"]
     assert "expected --reference-ligand or --centre" in reasons["three"]
     assert "no such file" in reasons["four"]
+
+
+def messy(path: Path) -> None:
+    """The peptide as real files have it: models, alternate locations, odd residues, waters."""
+    lines = [x for x in peptide_block().splitlines() if x.startswith(("ATOM", "HETATM"))]
+    gone = next(k for k, x in enumerate(lines) if x[12:16].strip() == "CG")
+    last = lines.pop(gone)  # a missing atom
+    other = lines[1][:16] + "B" + lines[1][17:30] + "  50.000" + lines[1][38:]
+    lines[1] = lines[1][:16] + "A" + lines[1][17:]
+    far = [("HETATM", "C1", "XYZ", 90, 3.0), ("HETATM", "O", "HOH", 91, 6.0)]
+    base = parse_pdb(peptide_block()).positions.mean(0)
+    odd = [
+        atom(name, residue, number, tuple(base + [0, 0, 9 + z]), record=record, element=name[0])
+        for record, name, residue, number, z in far
+    ]
+    model = [*lines, other, *odd]
+    shifted = last[:30] + "  99.000" + last[38:]
+    text = ["MODEL        1", *model, "ENDMDL", "MODEL        2", shifted, "ENDMDL", "END", ""]
+    path.write_text("\n".join(text), encoding="utf-8")
+
+
+def test_nothing_bad_is_dropped_without_a_word(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in READY:
+        pytest.importorskip(package)
+    write(working_directory)
+    messy(Path("messy.pdb"))
+    bad = {
+        "nonsense": "unreadable SMILES",
+        "[C@H]12C[C@@H]1C2": "cannot be embedded",
+        "CC(=O)[O-].[Na+]": "expected a ligand of one fragment, got 2",
+        "*CC": "open end or query atom",
+        "CCO": "",
+    }
+    Path("l.smi").write_text("".join(f"{s} n{k}\n" for k, s in enumerate(bad)), encoding="utf-8")
+    words = "generate conformers l.smi --pocket messy.pdb --reference-ligand probe_ligand.sdf -n 1"
+    assert main([*words.split(), "--exhaustiveness", "1", "-o", "o.sdf"]) == 0
+    rows = rows_of(Path("o.csv"))
+    assert [row["name"] for row in rows] == [f"n{k}" for k in range(len(bad))]
+    for row, reason in zip(rows, bad.values(), strict=True):
+        assert reason in row["reason"] and bool(row["reason"]) == bool(reason)
+    for said in (
+        "first of 2 models",
+        "1 waters removed",
+        "1 atoms at alternate locations left out",
+        "1 residues with missing atoms, the first ASP",
+    ):
+        assert said in rows[-1]["notes"]
+    capsys.readouterr()
+
+
+def test_pockets_that_are_none_cost_their_own_row(working_directory: Path) -> None:
+    for package in READY:
+        pytest.importorskip(package)
+    _, sdf = write(working_directory)
+    away = Chem.Mol(ligand())
+    away.GetConformer().SetPositions(away.GetConformer().GetPositions() + 60.0)
+    with Chem.SDWriter("away.sdf") as writer:
+        writer.write(away)
+    water = atom("O", "HOH", 1, (0, 0, 0), record="HETATM", element="O")
+    Path("water.pdb").write_text(f"{water}\nEND\n", encoding="utf-8")
+    table = (
+        "name,protein,ligand,reference_ligand,centre\n"
+        "outside,probe_protein.pdb,CCO,away.sdf,\n"
+        'empty,probe_protein.pdb,CCO,,"90,90,90"\n'
+        f"water,water.pdb,CCO,{sdf.name},\n"
+        f"good,probe_protein.pdb,CCO,{sdf.name},\n"
+    )
+    Path("t.csv").write_text(table, encoding="utf-8")
+    assert main("generate conformers t.csv -n 1 --exhaustiveness 1 -o o.sdf".split()) == 0
+    reasons = {row["name"]: row["reason"] for row in rows_of(Path("o.csv"))}
+    assert "expected a reference ligand in the protein" in reasons["outside"]
+    assert "expected protein atoms in the pocket" in reasons["empty"]
+    assert "expected protein or nucleic acid atoms, found none" in reasons["water"]
+    assert reasons["good"] == ""
 
 
 @pytest.mark.parametrize(
