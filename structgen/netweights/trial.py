@@ -7,6 +7,7 @@ a test on the same rows. What a zoo gives comes from networks that were trained 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,9 @@ from structgen.netweights.networks import canonical, initial
 from structgen.netweights.probes import unrolled
 from structgen.netweights.prompt import Prompt
 from structgen.netweights.tables import Table, split
+
+NEAR = 0.01
+"""How far below the accuracy of fully trained networks counts as having reached it."""
 
 CURVE_ROWS = 500
 """Test rows that the curves are measured on, at most."""
@@ -51,23 +55,30 @@ class Trial:
         name: of the data set.
         seen: whether the generator was trained on it.
         classes: number of classes.
+        number: networks of each method.
         accuracy: by method.
         level: accuracy of fully trained networks that start at random.
-        steps: by method, the first training step at which the mean accuracy is at the level.
+        steps: by method, the first training step at which the mean accuracy is within one point of
+            the level.
+        strict: the same for the level itself.
         curves: by method, mean accuracy after every step.
         memory: of generated networks, for a data set that was seen.
         ensembles: by method.
+        seconds: that all networks of a method took, encoding of the data set included.
     """
 
     name: str
     seen: bool
     classes: int
+    number: int
     accuracy: Mapping[str, float]
     level: float
     steps: Mapping[str, int | None]
+    strict: Mapping[str, int | None]
     curves: Mapping[str, list[float]]
     memory: Memory | None
     ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def trained(
@@ -133,16 +144,18 @@ def compare(
     x, y = told.rows(test_table)
     seen = table.name in shelf.names
     random_start = initial(net, [99 * 10**7 + k for k in range(number)])
-    made: dict[str, Tensor] = {
-        "generated": generator.draw(number, told, Asked(), seed=seed),
-        "guided": generator.draw(number, told, guided or Asked(steering="guided"), seed=seed),
-        "random start": random_start,
-    }
+    made: dict[str, Tensor] = {"random start": random_start}
+    seconds = {}
+    for name, asked in (("generated", Asked()), ("guided", guided or Asked(steering="guided"))):
+        begin = time.perf_counter()
+        made[name] = generator.draw(number, generator.prompt(train_table), asked, seed=seed)
+        seconds[name] = time.perf_counter() - begin
     task = generator.task
     if task.size.probes:
         path = unrolled(net, told.x, told.y, told.present, steps=task.size.probes, start=task.start)
         made["probe"] = path[-1]
     made |= from_shelf(generator, told, shelf, number, seed)
+    begin = time.perf_counter()
     full = train(
         net,
         random_start,
@@ -151,6 +164,7 @@ def compare(
         present=told.present,
         rng=random.generator(seed, 1),
     )
+    seconds["trained"] = time.perf_counter() - begin
     made["trained"] = full
     found = {n: float(accuracy(net, w, x, y, told.present).mean()) for n, w in made.items()}
     found["nearest class mean"] = baselines.centroid_accuracy(net, told, x, y)
@@ -176,8 +190,10 @@ def compare(
         table.name,
         seen,
         len(table.labels),
+        number,
         found,
         level,
+        {n: steps_to(c, level - NEAR) for n, c in curves.items()},
         {n: steps_to(c, level) for n, c in curves.items()},
         {n: [round(float(v), 4) for v in c] for n, c in curves.items()},
         None if own is None else memory(net, made["generated"], own, some[0], told.present),
@@ -186,6 +202,7 @@ def compare(
             for n in ("generated", "guided", "trained")
             if len(made[n]) > 1
         },
+        seconds,
     )
 
 
