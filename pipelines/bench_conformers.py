@@ -113,9 +113,9 @@ def _methods(model: str, only: list[str] | None) -> dict[str, Method]:
             raise ConfigError(f"unknown method {name!r}; known: {', '.join((*known, 'model'))}")
     chosen = {n: f for n, f in known.items() if only is None or n in only}
     if only is None or "model" in only:
-        from molgen.conformers import ConformerGenerator
+        from pipelines.conformers import loaded
 
-        generator = ConformerGenerator.from_pretrained(model)
+        generator = loaded(model, None)
         chosen["model"] = lambda mol, n, seed: generator.sample(mol, n, seed=seed)
     return chosen
 

@@ -22,7 +22,7 @@ Draw = Callable[["Chem.Mol", "Pocket", int, int], "Chem.Mol"]
 def bench_sidegen(
     complexes: Path,
     model: str = "sidegen",
-    chemistry: Path | None = None,
+    chemistry: str | None = None,
     number: int | None = None,
     conformers: int = 5,
     steps: int = 25,
@@ -40,7 +40,7 @@ def bench_sidegen(
     Args:
         complexes: Folder of PDB and SDF files, or a .csv of name, protein, ligand.
         model: Name of a shipped model, or path of a model file.
-        chemistry: Weights of an energy model (see `train chemistry`) for the guided variant.
+        chemistry: Energy model for the guided variants: a name (sidegen-energy) or a file.
         number: Only so many complexes, evenly spread.
         conformers: Of each ligand and variant.
         steps: Evaluations of the network for a conformer.
@@ -89,7 +89,7 @@ def bench_sidegen(
 
 
 def variants(
-    generator: CartesianGenerator, chemistry: Path | None, steps: int, scale: float
+    generator: CartesianGenerator, chemistry: str | None, steps: int, scale: float
 ) -> dict[str, Draw]:
     """The ways to draw, by name."""
     from molgen.sidegen.generator import Guidance

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from diffcore.errors import ConfigError, DataError, OutputError
 from pipelines.generate import MAX_SEED
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from molgen.conformers import ConformerGenerator
     from molgen.io import Entry
+    from molgen.sidegen.generator import CartesianGenerator
 
 COLUMNS = (
     "number",
@@ -31,6 +32,8 @@ COLUMNS = (
     "seconds",
     "reason",
 )
+
+CARTESIAN_STEPS = 25
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,11 @@ def generate_conformers(
     import torch
     from tqdm import tqdm
 
-    from molgen.conformers import ConformerGenerator
     from molgen.io import MoleculeWriter, count_records, read_molecules
 
     entries, total = read_molecules(ligands), count_records(ligands)
     torch.set_num_threads(threads)
-    generator = with_steps(ConformerGenerator.from_pretrained(model), steps)
+    generator = loaded(model, steps)
     rows: list[dict[str, Any]] = []
     with MoleculeWriter(output, force=force) as writer:
         try:
@@ -187,6 +189,42 @@ def _check_output(output: Path, force: bool) -> Path:
     return summary
 
 
+class Generator(Protocol):
+    """What makes the conformers of one molecule."""
+
+    def sample(self, mol: Chem.Mol, n: int, *, seed: int) -> Chem.Mol:
+        """The molecule with ranked conformers, each with confidence and overlap."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cartesian:
+    """A Cartesian generator with its number of steps."""
+
+    generator: CartesianGenerator
+    steps: int
+
+    def sample(self, mol: Chem.Mol, n: int, *, seed: int) -> Chem.Mol:
+        """See `CartesianGenerator.sample`."""
+        return self.generator.sample(mol, n, steps=self.steps, seed=seed)
+
+
+def loaded(model: str, steps: int | None) -> Generator:
+    """The generator of a model, torsional or Cartesian.
+
+    Raises:
+        ModelFileError: the model is unknown or its file is broken.
+    """
+    from diffcore.checkpoint import load_card
+    from molgen.conformers import ConformerGenerator
+    from molgen.sidegen.generator import CartesianGenerator
+    from molgen.weights.files import find_model
+
+    if load_card(find_model(model)).get("kind") != "cartesian-conformers":
+        return with_steps(ConformerGenerator.from_pretrained(model), steps)
+    return Cartesian(CartesianGenerator.from_pretrained(model), steps or CARTESIAN_STEPS)
+
+
 def with_steps(generator: ConformerGenerator, steps: int | None) -> ConformerGenerator:
     """The same generator with another number of sampling steps."""
     import dataclasses
@@ -197,9 +235,7 @@ def with_steps(generator: ConformerGenerator, steps: int | None) -> ConformerGen
     return dataclasses.replace(generator, sampling=settings)
 
 
-def make(
-    generator: ConformerGenerator, entries: Iterator[Entry], number: int, seed: int
-) -> Iterator[Made]:
+def make(generator: Generator, entries: Iterator[Entry], number: int, seed: int) -> Iterator[Made]:
     """Conformers of every entry; what goes wrong with one costs that one."""
     for entry in entries:
         start = time.process_time()

@@ -29,6 +29,7 @@ from diffcore.schedules import FlowTime
 from diffcore.state import State, Times
 from molgen.sidegen.network import SideNetwork
 from molgen.sidegen.task import FIELD, SideDenoiser, SideTask
+from molgen.weights.files import find_model
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -136,14 +137,14 @@ class ChemicalDenoiser:
 
 
 def read_chemistry(path: str | Path) -> ChemicalDenoiser:
-    """An energy model from its .safetensors file and the card beside it.
+    """A shipped energy model by name, or a .safetensors file with its card beside it.
 
     Raises:
         ModelFileError: a file is missing or broken, or of another kind.
     """
     from diffcore.checkpoint import fill_module, load_card, load_weights
 
-    path = Path(path)
+    path = find_model(path)
     card = load_card(path)
     if card.get("kind") != "chemistry":
         raise ModelFileError(f"{path}: expected an energy model, got {card.get('kind')!r}")

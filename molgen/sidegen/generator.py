@@ -100,6 +100,9 @@ class CartesianGenerator:
         """Up to n conformers; with a pocket, poses in the protein's frame.
 
         Stereo that is marked is asked for and checked: a conformer that lacks it is not returned.
+        The first conformer has the least mean RMSD to the others. Properties are those of
+        `molgen.conformers.ConformerGenerator.sample`; every conformer is a sample, so that each has
+        the same confidence.
 
         Args:
             mol: a molecule or its SMILES; hydrogens that are implicit are added.
@@ -137,6 +140,7 @@ class CartesianGenerator:
                 made.RemoveConformer(conformer.GetId())
         if not made.GetNumConformers():
             raise DataError(f"none of {n} conformers has the marked stereo")
+        made = _ranked(made)
         made.SetProp("model", str(self.card.get("name", "unnamed")))
         made.SetProp("seed", str(seed))
         return made
@@ -205,6 +209,29 @@ class CartesianGenerator:
                 context={ENCODED: encoded},
             )
         return np.asarray(self.task.to_angstrom(end[FIELD], graph).double().numpy())
+
+
+def _ranked(mol: Chem.Mol) -> Chem.Mol:
+    """A copy, the most central conformer first, with their properties."""
+    from rdkit import Chem
+
+    from molgen import embedding
+    from molgen.selection import symmetric_rmsd
+
+    pos = np.stack([np.asarray(c.GetPositions(), np.float64) for c in mol.GetConformers()])
+    heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
+    distance = symmetric_rmsd(pos[:, heavy], embedding.symmetries(mol))
+    out = Chem.Mol(mol)
+    out.RemoveAllConformers()
+    overlap = embedding.overlap(mol, pos)
+    for k in distance.mean(1).argsort(kind="stable").tolist():
+        conformer = Chem.Conformer(mol.GetNumAtoms())
+        conformer.Set3D(True)
+        conformer.SetPositions(np.ascontiguousarray(pos[k]))
+        conformer.SetDoubleProp("confidence", 1 / len(pos))
+        conformer.SetDoubleProp("overlap", float(overlap[k]))
+        out.AddConformer(conformer, assignId=True)
+    return out
 
 
 def _check(n: int, steps: int, seed: int, sees: str) -> None:

@@ -109,3 +109,18 @@ def test_the_table_by_hand() -> None:
     lines = table(rows, names)
     assert lines[-1] == "messages against no target, aligned RMSD: -25.0 %"
     assert lines[3].startswith("| no target | 4.000 | 4.000 | 4.00 |")
+
+
+def test_a_cartesian_model_makes_conformers_of_a_file(trained: Path, tmp_path: Path) -> None:
+    from rdkit import Chem
+
+    model = str(trained / "out/sidegen.safetensors")
+    (tmp_path / "l.smi").write_text("CCCO one\nnonsense two\n", encoding="utf-8")
+    out = tmp_path / "o.sdf"
+    words = ["generate", "conformers", str(tmp_path / "l.smi"), "--model", model, "-o", str(out)]
+    assert main([*words, "-n", "3", "--steps", "2"]) == 0
+    made = list(Chem.SDMolSupplier(str(out), removeHs=False))
+    assert [mol.GetProp("rank") for mol in made] == ["1", "2", "3"]
+    assert {mol.GetProp("model") for mol in made} == {"sidegen"}
+    assert float(made[0].GetProp("confidence")) == pytest.approx(1 / 3, abs=1e-4)
+    assert "unreadable SMILES" in out.with_suffix(".csv").read_text("utf-8")
