@@ -46,6 +46,7 @@ class Asked:
             ``guided`` follows the gradient of their cross-entropy through the decoded networks;
             ``best_of_n`` and ``feynman_kac`` search for a low one.
         strength: of the guidance.
+        rows: labelled rows that steer, at most.
         limit: largest shift of the latents by the guidance in one step, root mean square.
         draws: networks a search may draw for each one that is delivered.
         steps: of the sampler.
@@ -55,7 +56,8 @@ class Asked:
     accuracy: float | None = None
     sparsity: float | None = None
     steering: Steering = "none"
-    strength: float = 1.0
+    strength: float = 4.0
+    rows: int = 4096
     limit: float = 2.0
     draws: int = 8
     steps: int = 40
@@ -69,7 +71,7 @@ class Asked:
         if self.steering not in STEERING:
             known = ", ".join(STEERING)
             raise ConfigError(f"unknown steering {self.steering!r}; known: {known}")
-        for name in ("steps", "draws"):
+        for name in ("steps", "draws", "rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not self.strength >= 0 or not self.limit > 0:
@@ -166,11 +168,15 @@ class WeightGenerator:
         w1, b1, w2, b2 = net.parts(flat)
         return net.join(w1, b1, w2 * present.unsqueeze(2), b2 * present)
 
-    def energy(self, told: Prompt) -> Energy:
-        """Summed cross-entropy of the decoded networks on the labelled rows: -log p(y | x, w)."""
-        x, y = told.x[0], told.y[0]
-        rows = min(len(told.table.y), len(y))
-        x, y = x[:rows], y[:rows]
+    def energy(self, told: Prompt, most: int = 4096) -> Energy:
+        """Cross-entropy of the decoded networks, summed over labelled rows.
+
+        Of more than ``most`` rows the energy takes as many, and of more than 256 it counts 256, the
+        number that the model is shown.
+        """
+        order = torch.randperm(len(told.table.y), generator=random.generator(0, 9))[:most]
+        x, y = told.rows(told.table.take(order.numpy()))
+        weight = min(1.0, told.x.shape[1] / len(y))
 
         def energy(state: State, times: Times) -> Tensor:
             flat = self.decode(state["z"], told.present)
@@ -178,7 +184,7 @@ class WeightGenerator:
             each = F.cross_entropy(
                 logits.flatten(0, 1), y.repeat(len(flat)), reduction="none"
             ).view(len(flat), -1)
-            return each.sum(1)
+            return weight * each.sum(1)
 
         return energy
 
@@ -206,7 +212,7 @@ class WeightGenerator:
         return energy_guided(
             self.denoiser,
             self.processes,
-            self.energy(told),
+            self.energy(told, asked.rows),
             asked.strength,
             on="x0",
             limit=asked.limit,
@@ -237,7 +243,7 @@ class WeightGenerator:
         chain = Chain(
             self.denoiser, self.processes, power_grid(asked.steps), solver("ancestral"), one
         )
-        reward = _reward(self.energy(told))
+        reward = _reward(self.energy(told, asked.rows))
         budget = number * asked.draws * asked.steps
         find: Callable[..., Any] = search(asked.steering)
         options = {"batch": 64} if asked.steering == "best_of_n" else {}
