@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 460, 320
@@ -37,7 +38,7 @@ def scatter(
 def curve(values: Sequence[float], x_name: str, y_name: str) -> str:
     """Values by their number."""
     xs = [float(i) for i in range(1, len(values) + 1)]
-    x_of, y_of, frame = _axes(xs, [0.0, *values], (x_name, y_name))
+    x_of, y_of, frame = _axes(xs, [0.0, *values], (x_name, y_name), counted=True)
     points = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in zip(xs, values, strict=True))
     line = f'<polyline points="{points}" fill="none" stroke="#3b5bdb" stroke-width="2"/>'
     return _svg(frame + line)
@@ -64,12 +65,16 @@ class _Scale:
         return self.start + part * (self.end - self.start)
 
     def ticks(self) -> list[float]:
+        """Three to seven round numbers on the axis, one, two or five times a power of ten apart."""
         span = self.high - self.low
-        return [self.low + span * part for part in (0.05, 0.35, 0.65, 0.95)]
+        power = 10.0 ** math.floor(math.log10(span / 3))
+        step = next(s * power for s in (5, 2, 1) if span / (s * power) >= 3)
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [round(k * step, 12) for k in range(first, last + 1)]
 
 
 def _axes(
-    xs: Sequence[float], ys: Sequence[float], names: tuple[str, str]
+    xs: Sequence[float], ys: Sequence[float], names: tuple[str, str], counted: bool = False
 ) -> tuple[_Scale, _Scale, str]:
     x_of = _Scale(xs, LEFT, WIDTH - RIGHT)
     y_of = _Scale(ys, HEIGHT - BOTTOM, TOP)
@@ -78,7 +83,7 @@ def _axes(
         'stroke="currentColor" opacity=".4"/>'
     )
     parts = [box]
-    for tick in x_of.ticks():
+    for tick in (t for t in x_of.ticks() if not counted or t == int(t)):
         at = f'x="{x_of(tick):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle"'
         parts.append(f"<text {at}>{tick:.3g}</text>")
     for tick in y_of.ticks():

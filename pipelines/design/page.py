@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ SECONDS = 5
 
 PICTURES = 12
 
+LISTED = 1000
+"""Candidates in the table of a report at most."""
+
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 0 auto; padding: 24px; }
@@ -35,6 +38,7 @@ figure { margin: 0; width: 220px; font-size: .82rem; overflow-wrap: anywhere; }
 figure img { background: #fff; border-radius: 8px; width: 100%; }
 table { border-collapse: collapse; } td, th { padding: 3px 14px 3px 0; text-align: left;
   font-variant-numeric: tabular-nums; }
+summary { cursor: pointer; }
 svg { max-width: 100%; height: auto; }
 """
 
@@ -71,7 +75,8 @@ def write_report(path: Path, result: Finished) -> None:
     ]
     volumes = [v for v in result.hypervolumes if v is not None]
     body = _body(result.campaign, history, volumes, lines, PICTURES)
-    _write(path, _page(result.campaign.name, body + _how(result.campaign), renew=False))
+    body += _tried(history, result.campaign) + _how(result.campaign)
+    _write(path, _page(result.campaign.name, body, renew=False))
 
 
 def _page(title: str, body: str, renew: bool) -> str:
@@ -122,11 +127,14 @@ def _figure(row: Scored, campaign: Campaign) -> str:
     for one in campaign.evaluators:
         if one.name in row.values:
             scores.append(f"{one.name} {row.values[one.name]:.4g} {one.unit}".strip())
-    name = str(row.candidate.origin.get("smiles") or row.candidate.content[:60])
     return (
-        f"<figure>{_picture(row)}<figcaption><code>{html.escape(name)}</code><br>"
+        f"<figure>{_picture(row)}<figcaption><code>{html.escape(_name(row))}</code><br>"
         f"{html.escape(', '.join(scores))}</figcaption></figure>"
     )
+
+
+def _name(row: Scored) -> str:
+    return str(row.candidate.origin.get("smiles") or row.candidate.content[:60])
 
 
 def _picture(row: Scored) -> str:
@@ -142,17 +150,34 @@ def _picture(row: Scored) -> str:
     return f'<img alt="" src="{data_uri(svg)}">' if svg else ""
 
 
+def _tried(history: History, campaign: Campaign) -> str:
+    """All candidates with their scores, folded up; the latest where there are very many."""
+    shown = history.rows[-LISTED:]
+    left = len(history.rows) - len(shown)
+    names = [one.name for one in campaign.evaluators]
+    heads = ["generation", "candidate", *names, "met"]
+    lines = ["".join(f"<th>{html.escape(head)}</th>" for head in heads)]
+    for row in shown:
+        scores = [f"{row.values[n]:.4g}" if n in row.values else "" for n in names]
+        met = "" if row.losses is None else "yes"
+        cells = [str(row.generation + 1), f"<code>{html.escape(_name(row))}</code>", *scores, met]
+        lines.append("".join(f"<td>{cell}</td>" for cell in cells))
+    note = f"<p class=soft>and {left:,} earlier ones: designloom show campaign</p>" if left else ""
+    table = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        f"<h2>What was tried</h2><details><summary>{len(history.rows):,} candidates; "
+        f"an empty cell: no score</summary><table>{table}</table>{note}</details>"
+    )
+
+
 def _how(campaign: Campaign) -> str:
     """The settings, as they were recorded."""
     rows: list[tuple[str, Any]] = [
-        (
-            "strategy",
-            " ".join([campaign.strategy_name[0], to_json(dict(campaign.strategy_name[1]))]),
-        ),
-        ("generator", campaign.source.name),
-        ("weights", to_json(dict(campaign.source.identity))),
+        ("strategy", _with_settings(*campaign.strategy_name)),
+        ("generator", _with_settings(campaign.source.name, campaign.source.settings)),
+        *((key, value) for key, value in campaign.source.identity.items()),
         ("seed", campaign.seed),
-        ("generations", f"{campaign.generations} of {campaign.batch}"),
+        ("generations", f"{campaign.generations}, {campaign.batch} candidates each"),
         ("executor", campaign.executor[0]),
     ]
     cells = "".join(
@@ -160,6 +185,10 @@ def _how(campaign: Campaign) -> str:
         for key, value in rows
     )
     return f"<h2>How</h2><table>{cells}</table>"
+
+
+def _with_settings(name: str, settings: Mapping[str, Any]) -> str:
+    return f"{name} {to_json(dict(settings))}" if settings else name
 
 
 def _duration(seconds: float) -> str:

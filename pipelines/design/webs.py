@@ -67,21 +67,31 @@ def _measures(part: Any) -> dict[str, float]:
     return found
 
 
-def web_toughness(measures: Mapping[str, float], *, load: str = "push", seed: int = 0) -> float:
+def web_toughness(
+    measures: Mapping[str, float], *, load: str = "push", material: float = 0.0, seed: int = 0
+) -> float:
     """Work to failure for each volume of silk, MJ/m^3 (`structgen.webs.mechanics.pull`).
 
     Args:
         measures: of an orb, as in `RANGES`.
         load: push or stretch.
+        material: mm^3 of silk that every web gets: its threads are made thicker or thinner by one
+            factor, at the same prestress; 0 leaves them as they were laid.
         seed: of the scatter with which it is laid.
 
     Raises:
-        ConfigError: the measures are none.
+        ConfigError: the measures are none, or the material is negative.
         DataError: the web has no equilibrium.
     """
     from structgen.webs.mechanics import pull
 
-    return float(pull(_web(json.dumps(dict(measures)), seed), load=load, steps=0.03).toughness)
+    if not 0 <= material < float("inf"):
+        raise ConfigError(f"web_toughness material: expected 0 mm^3 or more, got {material}")
+    web = _web(json.dumps(dict(measures)), seed)
+    if material:
+        factor = material / web.volume
+        web = web.but(radius=web.radius * factor**0.5, tension=web.tension * factor)
+    return float(pull(web, load=load, steps=0.03).toughness)
 
 
 def silk_volume(measures: Mapping[str, float], *, seed: int = 0) -> float:

@@ -75,9 +75,24 @@ def test_the_molecule_campaign(working_directory: Path, capsys: pytest.CaptureFi
 def test_the_web_campaign(tmp_path: Path) -> None:
     result = run(small("web", tmp_path, batch=9), executor=InProcess())
     assert len(result.history.rows) == 18 and result.hypervolume and result.hypervolume > 0
+    assert len({row.values["web_toughness"] for row in result.front}) == 1
     for row in result.front:
         assert 10 < row.values["web_toughness"] < 300  # MJ/m^3: dragline itself takes about 150
-        assert 0 < row.values["silk_volume"] < 0.1
+
+
+def test_webs_are_compared_at_one_volume_of_silk() -> None:
+    from pipelines.design.webs import Orbs, silk_volume, web_toughness
+
+    pytest.importorskip("numba")
+    measures = next(Orbs().sample(0, 0, 1))
+    own = silk_volume(measures)
+    assert 0 < own < 0.1
+    as_laid = web_toughness(measures)
+    assert web_toughness(measures, material=own) == pytest.approx(as_laid)
+    # thicker threads of the same shape carry more, not more for each volume
+    assert web_toughness(measures, material=2 * own) == pytest.approx(as_laid, rel=0.05)
+    with pytest.raises(ConfigError, match="material"):
+        web_toughness(measures, material=-1.0)
 
 
 def test_docking_is_an_evaluator(tmp_path: Path) -> None:
