@@ -95,9 +95,10 @@ def bench_weights(
         if not some:
             raise ConfigError("no data set is left to be tried")
         trials = run_trials(generator, chosen, known, some, number, shelf, budget, seed)
+        alignments = list(align_zoos(generator, chosen, some[0], shelf))
     finally:
         torch.set_num_threads(before)
-    lines = list(report(trials))
+    lines = [*report(trials), *alignments]
     if figure is not None:
         draw(trials, figure)
         lines.append(f"\nwritten: {figure}")
@@ -149,6 +150,32 @@ def run_trials(
             )
         )
     return out
+
+
+def align_zoos(
+    generator: WeightGenerator, chosen: Recipe, table: Table, number: int
+) -> Iterator[str]:
+    """What alignment does to networks that start apart, and to the recipe's own."""
+    from structgen.netweights.alignment import compare
+    from structgen.netweights.tables import split
+    from structgen.netweights.trial import trained
+
+    told = generator.prompt(split(table)[0])
+    x, y = told.rows(split(table)[1])
+    yield f"\n### Alignment: {number} networks of {table.name}\n"
+    yield (
+        "| start | one network, % | mean network, % | aligned | loss barrier | aligned "
+        "| distance | aligned |"
+    )
+    yield "| --- |" + " --- |" * 7
+    for spread, name in ((1.0, "apart"), (chosen.spread, f"spread {chosen.spread:g}")):
+        flat = trained(generator, told, number, chosen.fit, spread, seed=20)
+        found = compare(chosen.net, flat, x, y)
+        yield (
+            f"| {name} | {100 * found.members:.1f} | {100 * found.mean[0]:.1f} "
+            f"| {100 * found.mean[1]:.1f} | {found.barrier[0]:.3f} | {found.barrier[1]:.3f} "
+            f"| {found.distance[0]:.2f} | {found.distance[1]:.2f} |"
+        )
 
 
 def report(trials: Sequence[Trial]) -> Iterator[str]:
@@ -327,8 +354,9 @@ def draw(trials: Sequence[Trial], path: Path) -> None:
             title=f"{title}: {len(some)} data sets",
             xlabel="training steps",
             ylabel="test accuracy, %",
-            xscale="symlog",
         )
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=0)
     axes.legend(fontsize=8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
