@@ -11,6 +11,7 @@ from diffcore.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from diffcore.denoisers import Denoiser
     from molgen.datasets.complex_table import ComplexTable
+    from molgen.docking.structure import Structure
     from molgen.sidegen.task import SideTask
 
 VALIDATION = 64
@@ -41,7 +42,7 @@ def train_sidegen(
         complexes: Folder of PDB and SDF files, or a .csv of name, protein, ligand; without it the
             model never sees a target.
         exclude: Files or folders of test sets: ligands whose InChIKey skeleton occurs in them are
-            not trained on.
+            not trained on, nor complexes of a protein that lies in such a folder.
         ligands: Molecules drawn from the component dictionary.
         max_time: Time budget of this run, HH:MM:SS.
         out: Folder of the checkpoint, the curve, the converted data and the weights.
@@ -182,9 +183,23 @@ def tables(
     if pairs.exists():
         return alone, ComplexTable.load(pairs)
     assert test is not None
-    bound = of_complexes(find_complexes(complexes), exclude=test.skeletons)
+    bound = of_complexes(
+        find_complexes(complexes), exclude=test.skeletons, exclude_proteins=proteins_in(exclude)
+    )
     bound.save(pairs)
     return alone, bound
+
+
+def proteins_in(places: list[Path]) -> list[Structure]:
+    """Proteins of the complexes in folders of test sets; other places hold none."""
+    from molgen.datasets.complexes import find_complexes
+    from molgen.docking.structure import read_pdb
+
+    found = []
+    for place in places:
+        if place.is_dir() and any(place.rglob("*.pdb")):
+            found += [read_pdb(files.protein) for files in find_complexes(place)]
+    return found
 
 
 def probe(

@@ -25,6 +25,7 @@ from molgen.datasets.table import SPLITS, MoleculeTable, writable
 
 if TYPE_CHECKING:
     from molgen.datasets.complexes import ComplexFiles
+    from molgen.docking.structure import Structure
 
 Arrays = dict[str, NDArray[Any]]
 FIELDS: dict[str, tuple[str, int, torch.dtype]] = {
@@ -171,6 +172,7 @@ def of_complexes(
     found: Iterable[ComplexFiles],
     *,
     exclude: frozenset[str] = frozenset(),
+    exclude_proteins: Sequence[Structure] = (),
     validation_from: int | None = None,
     progress: bool = True,
 ) -> ComplexTable:
@@ -179,6 +181,7 @@ def of_complexes(
     Args:
         found: complexes; see `molgen.datasets.complexes.find_complexes`.
         exclude: InChIKey skeletons of a test set's ligands.
+        exclude_proteins: a test set's proteins; see `molgen.datasets.complexes.same_protein`.
         validation_from: complexes deposited from this day on (YYYYMMDD, by the HEADER record of the
             protein's file) are the validation split; those without a date are for training.
         progress: show a bar with the time left.
@@ -188,7 +191,7 @@ def of_complexes(
     """
     from tqdm import tqdm
 
-    from molgen.datasets.complexes import read_complex
+    from molgen.datasets.complexes import read_complex, same_protein
     from molgen.sidegen.features import ligand_arrays, target_arrays
 
     rows, split, names, left_out = [], [], [], {}
@@ -197,6 +200,8 @@ def of_complexes(
             one = read_complex(files)
             if one.skeleton in exclude:
                 raise DataError("its ligand is in a test set")
+            if any(same_protein(one.target, other) for other in exclude_proteins):
+                raise DataError("its protein is in a test set")
             if one.ligand.GetNumHeavyAtoms() > MAX_ATOMS:
                 raise DataError(f"more than {MAX_ATOMS} heavy atoms")
             pos = np.asarray(one.ligand.GetConformer().GetPositions(), np.float64)

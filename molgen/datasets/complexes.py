@@ -161,3 +161,36 @@ def deposited(protein: Path) -> int:
     # the PDB began in 1971
     century = 1900 if int(year) > 70 else 2000
     return (century + int(year)) * 10_000 + (_MONTHS.index(month) + 1) * 100 + int(day)
+
+
+COMMON = 15
+"""Chains with fewer residues of the same numbers cannot be compared."""
+
+
+def same_protein(a: Structure, b: Structure, share: float = 0.6) -> bool:
+    """Whether a chain of one has the residues of a chain of the other at the same numbers.
+
+    For pockets that were cut out of a protein, which no alignment can compare. It finds other
+    structures of one protein in the numbering of its sequence; homologues numbered otherwise it
+    does not find.
+
+    Args:
+        a: a protein or a part of it.
+        b: likewise.
+        share: of the residues of the same numbers, so many must be of one kind.
+    """
+    return any(
+        len(common) >= COMMON and sum(x[k] == y[k] for k in common) >= share * len(common)
+        for x in _chains(a).values()
+        for y in _chains(b).values()
+        for common in (x.keys() & y.keys(),)
+    )
+
+
+def _chains(structure: Structure) -> dict[str, dict[str, str]]:
+    """Kind of the polymer's residues by number, chain by chain."""
+    found: dict[str, dict[str, str]] = {}
+    rows = zip(structure.residues, structure.polymer.tolist(), strict=True)
+    for residue in dict.fromkeys(r for r, polymer in rows if polymer):
+        found.setdefault(residue.chain, {})[residue.number] = residue.name
+    return found

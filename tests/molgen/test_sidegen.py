@@ -13,9 +13,9 @@ from rdkit.Chem import rdDistGeom
 from diffcore import random
 from diffcore.errors import ConfigError, DataError, ModelFileError
 from molgen.datasets.complex_table import ComplexTable, flat, of_complexes
-from molgen.datasets.complexes import deposited, find_complexes, read_complex
+from molgen.datasets.complexes import deposited, find_complexes, read_complex, same_protein
 from molgen.docking.pocket import read_pocket
-from molgen.docking.structure import parse_pdb
+from molgen.docking.structure import Structure, parse_pdb
 from molgen.embedding import keeps_stereo, prepared
 from molgen.sidegen import batches
 from molgen.sidegen.features import NO_TARGET, TARGET_ATOMS, ligand_arrays, target_arrays
@@ -189,8 +189,31 @@ def test_a_folder_of_complexes_is_converted_and_test_sets_are_left_out(tmp_path:
     one = read_complex(next(c for c in found if c.name == "old"))
     with pytest.raises(DataError, match="its ligand is in a test set"):
         of_complexes(found, exclude=frozenset({one.skeleton}), progress=False)
+    assert not same_protein(one.target, one.target), "seven residues are too few to tell"
     with pytest.raises(DataError, match="no table of complexes"):
         ComplexTable.load(tmp_path / "nothing.safetensors")
+
+
+def test_another_structure_of_a_protein_is_recognised() -> None:
+    def chain(sequence: str, first: int = 1, letter: str = "A") -> Structure:
+        mol = Chem.MolFromSequence(sequence)
+        mol = Chem.AddHs(mol)
+        rdDistGeom.EmbedMolecule(mol, randomSeed=1, useRandomCoords=True)
+        lines = Chem.MolToPDBBlock(Chem.RemoveHs(mol), flavor=4).splitlines()
+        return parse_pdb(
+            "\n".join(
+                f"{x[:21]}{letter}{int(x[22:26]) + first - 1:>4}{x[26:]}"
+                for x in lines
+                if x.startswith("ATOM")
+            )
+        )
+
+    sequence = "GASGAVSGAGSAGAVAGASG"
+    whole = chain(sequence)
+    pocket = whole.select(k for k, r in enumerate(whole.residues) if int(r.number) > 4)
+    assert same_protein(whole, pocket) and same_protein(chain(sequence, letter="B"), whole)
+    assert not same_protein(chain(sequence[::-1], first=2), whole)
+    assert not same_protein(chain(sequence, first=30), whole)
 
 
 def test_a_batch_is_the_complex(tmp_path: Path) -> None:
