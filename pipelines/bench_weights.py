@@ -255,17 +255,27 @@ def togethers(trials: Sequence[Trial]) -> Iterator[str]:
         ]
         took = mean([t.seconds[name] for t in trials]) / mean([float(t.number) for t in trials])
         yield f"| {name} | " + " | ".join([*cells, f"{1000 * took:.0f}"]) + " |"
-    audits = [t.memory for t in trials if t.memory is not None]
-    if audits:
-        yield ""
+    audited = [t for t in trials if t.memory]
+    if not audited:
+        return
+    yield ""
+    yield (
+        "| medians over data sets | distance to the nearest trained network / that of a pair "
+        "| lowest | agreement with the nearest, % |"
+    )
+    yield "| --- | --- | --- | --- |"
+    for name in audited[0].memory:
+        audits = [t.memory[name] for t in audited]
         yield (
-            "Memory (medians over data sets): distance to the nearest training network over that "
-            f"between two training networks {median([a.ratio for a in audits]):.2f} "
-            f"(lowest {min(a.ratio for a in audits):.2f}; "
-            f"nearest of two training networks {median([a.closest / a.pair for a in audits]):.2f});"
-            f" agreement with the nearest {100 * median([a.agreement for a in audits]):.1f} %, of "
-            f"two training networks {100 * median([a.pair_agreement for a in audits]):.1f} %."
+            f"| {name} | {median([a.ratio for a in audits]):.2f} "
+            f"| {min(a.ratio for a in audits):.2f} "
+            f"| {100 * median([a.agreement for a in audits]):.1f} |"
         )
+    yield (
+        f"| trained | {median([a.closest / a.pair for a in audits]):.2f} "
+        f"| {min(a.closest / a.pair for a in audits):.2f} "
+        f"| {100 * median([a.pair_agreement for a in audits]):.1f} (of a pair) |"
+    )
 
 
 def bars(trials: Sequence[Trial]) -> Iterator[str]:
@@ -280,8 +290,9 @@ def bars(trials: Sequence[Trial]) -> Iterator[str]:
             f"- seen: below the zoo's mean accuracy by {gap['generated']:.2f} points zero-shot, "
             f"{gap['guided']:.2f} guided (bar: at most 1)"
         )
-        audits = [t.memory.ratio for t in known if t.memory is not None]
-        yield f"- seen: median distance ratio {median(audits):.2f} (bar: at least 0.5)"
+        for m in ("generated", "guided"):
+            ratio = median([t.memory[m].ratio for t in known])
+            yield f"- seen: median distance ratio, {m}: {ratio:.2f} (bar: at least 0.5)"
     new = [t for t in trials if not t.seen]
     if not new:
         return

@@ -55,7 +55,7 @@ class Asked:
 
     accuracy: float | None = None
     sparsity: float | None = None
-    steering: Steering = "none"
+    steering: Steering = "guided"
     strength: float = 4.0
     rows: int = 4096
     limit: float = 2.0

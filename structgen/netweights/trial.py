@@ -28,6 +28,9 @@ from structgen.netweights.tables import Table, split
 NEAR = 0.01
 """How far below the accuracy of fully trained networks counts as having reached it."""
 
+AUDITED = ("generated", "guided")
+"""Methods whose networks are compared with those that were trained."""
+
 CURVE_ROWS = 500
 """Test rows that the curves are measured on, at most."""
 
@@ -62,7 +65,7 @@ class Trial:
             the level.
         strict: the same for the level itself.
         curves: by method, mean accuracy after every step.
-        memory: of generated networks, for a data set that was seen.
+        memory: audits by method, for a data set that was seen.
         ensembles: by method.
         seconds: that all networks of a method took, encoding of the data set included.
     """
@@ -76,7 +79,7 @@ class Trial:
     steps: Mapping[str, int | None]
     strict: Mapping[str, int | None]
     curves: Mapping[str, list[float]]
-    memory: Memory | None
+    memory: Mapping[str, Memory]
     ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -146,7 +149,7 @@ def compare(
     random_start = initial(net, [99 * 10**7 + k for k in range(number)])
     made: dict[str, Tensor] = {"random start": random_start}
     seconds = {}
-    for name, asked in (("generated", Asked()), ("guided", guided or Asked(steering="guided"))):
+    for name, asked in (("generated", Asked(steering="none")), ("guided", guided or Asked())):
         begin = time.perf_counter()
         made[name] = generator.draw(number, generator.prompt(train_table), asked, seed=seed)
         seconds[name] = time.perf_counter() - begin
@@ -196,7 +199,9 @@ def compare(
         {n: steps_to(c, level - NEAR) for n, c in curves.items()},
         {n: steps_to(c, level) for n, c in curves.items()},
         {n: [round(float(v), 4) for v in c] for n, c in curves.items()},
-        None if own is None else memory(net, made["generated"], own, some[0], told.present),
+        {}
+        if own is None
+        else {n: memory(net, made[n], own, some[0], told.present) for n in AUDITED},
         {
             n: ensemble(net, made[n], x, y, told.present)
             for n in ("generated", "guided", "trained")

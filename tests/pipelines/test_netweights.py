@@ -161,7 +161,7 @@ def test_shares_of_steps_count_failures() -> None:
     def trial(own: int | None, plain: int | None) -> Trial:
         curves = {"guided": [0.5] * 101, "random start": [0.5] * 101}
         steps = {"guided": own, "random start": plain}
-        return Trial("t", False, 2, 16, {}, 0.9, steps, steps, curves, None)
+        return Trial("t", False, 2, 16, {}, 0.9, steps, steps, curves, {})
 
     said = bench_weights.speed_up
     assert "0.25" in said([trial(10, 40)], "guided")

@@ -93,7 +93,7 @@ def test_steering_lowers_the_loss_of_the_labelled_rows(
         y = told.y[0].repeat(len(flat))
         return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), y))
 
-    plain = loss(Asked(steps=10))
+    plain = loss(Asked(steps=10, steering="none"))
     assert loss(Asked(steps=10, steering=steering, draws=4)) < plain
     assert energy(generator.task.state(torch.zeros(2, 17, 24), {}), {}).shape == (2,)
 
