@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from diffcore.errors import ModelFileError
+from diffcore.shelf import find_in, models_in
 
 
 def shipped() -> dict[str, Path]:
     """Models that come with the package, by name."""
-    folder = Path(str(files("molgen.weights")))
-    return {p.stem: p for p in sorted(folder.glob("*.safetensors"))}
+    return models_in("molgen.weights")
 
 
 def find_model(name_or_path: str | Path) -> Path:
@@ -23,16 +21,7 @@ def find_model(name_or_path: str | Path) -> Path:
     Raises:
         ModelFileError: neither.
     """
-    known = shipped()
-    if str(name_or_path) in known:
-        return known[str(name_or_path)]
-    path = Path(name_or_path)
-    if path.suffix == ".safetensors" and path.is_file():
-        return path
-    names = ", ".join(known) or "none"
-    raise ModelFileError(
-        f"unknown model {str(name_or_path)!r}: expected one of [{names}] or a .safetensors file"
-    )
+    return find_in("molgen.weights", name_or_path)
 
 
 def write_model(path: Path, weights: Mapping[str, Any], card: Mapping[str, Any]) -> Path:
