@@ -94,6 +94,9 @@ def check_labels(y: NDArray[Any], name: str) -> tuple[Ints, tuple[str, ...]]:
             raise DataError(f"{name}: expected classes as labels, got the fraction {wrong:g}")
         y = y.astype(np.int64)
     elif y.dtype.kind not in "iub":
+        missing = sum(v is None or v != v for v in y.tolist())
+        if missing:
+            raise DataError(f"{name}: {missing} labels are missing")
         y = y.astype(str)
     values, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
     if len(values) < 2:
@@ -270,14 +273,14 @@ def split(table: Table, seed: int = 0, share: float = 0.25) -> tuple[Table, Tabl
     Args:
         table: to be split.
         seed: of the order.
-        share: of test rows; at least one of each class.
+        share: of test rows; at least one of each class, and one is left to train on.
     """
     rng = np.random.default_rng([seed, 11])
     train: list[Ints] = []
     test: list[Ints] = []
     for k in range(len(table.labels)):
         rows = rng.permutation(np.flatnonzero(table.y == k))
-        cut = max(1, round(share * len(rows)))
+        cut = min(len(rows) - 1, max(1, round(share * len(rows))))
         test.append(rows[:cut])
         train.append(rows[cut:])
     return table.take(np.sort(np.concatenate(train))), table.take(np.sort(np.concatenate(test)))

@@ -34,6 +34,7 @@ Y = np.arange(60) % 3
         (X, np.zeros(60), "two classes"),
         (X, np.linspace(0, 1, 60), "fraction"),
         (X, np.where(np.arange(60) == 5, np.nan, 1.0), "labels are missing"),
+        (X, np.array([None, *"ab" * 29, "a"], dtype=object), "1 labels are missing"),
         (np.where(X > 2, np.nan, X), Y, "missing"),
         (X, Y[1:], "60 labels"),
         (X[0], Y, "shape"),
