@@ -1,7 +1,7 @@
 """Zoos of the CNN of the model-zoo papers: 2,464 parameters, 28 x 28 pixels, trained many at once.
 
 Every network is a row [2464] in the order of `torch.nn.utils.parameters_to_vector`; `torch.func`
-runs them side by side. Source: Schuerholt et al. 2022 (Model Zoos), appendix A.
+runs them side by side. Source: Schuerholt et al. 2022 (Model Zoos).
 """
 
 from __future__ import annotations

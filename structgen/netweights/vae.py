@@ -1,6 +1,6 @@
 """The first stage: a variational autoencoder of weights, one chunk (hidden unit) at a time.
 
-D2NWG (Soro et al. 2024, section 3.1) encodes chunks of the flattened weights; here a chunk is what
+D2NWG (Soro et al. 2024) encodes chunks of the flattened weights; here a chunk is what
 belongs to one hidden unit, so that permuting units permutes latents. Shapes: B networks, N chunks
 (H units and the last biases), W numbers a chunk, Z latent ones.
 """
