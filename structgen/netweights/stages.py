@@ -144,7 +144,7 @@ def align_encoder(
     seed: int = 0,
     progress: bool = True,
 ) -> float:
-    """Teach the data-set encoder which latents belong to which data (as in D2NWG, Soro et al. 2024).
+    """Teach the data-set encoder which latents belong to which data, as D2NWG does.
 
     The autoencoder is not changed. The diffusion goes on training the encoder.
 
