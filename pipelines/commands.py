@@ -160,6 +160,16 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "list a store of campaigns, plot progress, export candidates and scores",
         {"-o": "output"},
     ),
+    ("predict", "solvents"): Command(
+        "pipelines.solvents:predict_solvents",
+        "predict liquidus temperatures of the mixtures in a file",
+        {"-o": "output"},
+    ),
+    ("bench", "solvents"): Command(
+        "pipelines.bench_solvents:bench_solvents",
+        "measure liquidus temperatures on systems and components held out",
+        {"-o": "output"},
+    ),
     ("bench", "chaos"): Command(
         "pipelines.design.chaos:bench_chaos",
         "kill a design campaign at random moments and count what is lost (minutes)",

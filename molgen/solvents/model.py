@@ -1,0 +1,157 @@
+"""The trained model of solvents: excess of the liquidus, melting points, entropies of fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from diffcore.errors import DataError
+from molgen.solvents.activity import MissingGroups, group_activity
+from molgen.solvents.components import Component
+from molgen.solvents.excess import features, group_spread, scale
+from molgen.solvents.forest import Forest
+from molgen.solvents.liquidus import Floats, checked_composition, ideal_temperature, liquidus
+
+SHIPPED = Path(__file__).resolve().parent / "weights" / "eutectic.safetensors"
+
+FLOOR = 5.0
+"""Kelvin added to the spread of the trees before it is scaled to an interval."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Liquidus temperatures with 90 % intervals.
+
+    Attributes:
+        temperature: K, [m].
+        lower: K, [m].
+        upper: K, [m].
+        method: ``unifac`` or ``learned``, and why if that is a fallback.
+    """
+
+    temperature: Floats
+    lower: Floats
+    upper: Floats
+    method: str
+
+
+@dataclass(frozen=True)
+class LiquidusModel:
+    """Liquidus temperatures of mixtures, from UNIFAC where it applies and else from a forest.
+
+    Attributes:
+        excess: (T - T_ideal) / sqrt(4 x1 x2), K.
+        melting: melting point, K.
+        entropy: entropy of fusion, kJ/(mol K).
+        errors: mean absolute errors of melting point and entropy of fusion, held out.
+        widths: 90 % half widths as multiples of the spread: ``unifac``, ``salt``, ``neutral``.
+    """
+
+    excess: Forest
+    melting: Forest
+    entropy: Forest
+    errors: Mapping[str, float]
+    widths: Mapping[str, float]
+
+    @classmethod
+    def from_pretrained(cls, path: Path = SHIPPED) -> LiquidusModel:
+        """The shipped model, or one from a file.
+
+        Raises:
+            ModelFileError: missing or broken.
+        """
+        return _loaded(path)
+
+    def binary(self, first: Component, second: Component, x: Floats) -> tuple[Floats, Floats]:
+        """Learned correction to the ideal liquidus and its spread, both K, [m].
+
+        Args:
+            first: one component.
+            second: the other one.
+            x: mole fractions of the first in (0, 1), [m].
+        """
+        trees = self.excess.trees(features(first, second, x))
+        return trees.mean(0) * scale(x), (trees.std(0) + FLOOR) * scale(x)
+
+    def learned(self, components: Sequence[Component], x: Floats) -> tuple[Floats, Floats]:
+        """Learned liquidus and its spread at m compositions, K, [m].
+
+        Three components take the corrections of their pairs by Kohler's rule, weighted with
+        (x_i + x_j)^2 at the ratio of the two.
+
+        Args:
+            components: n of them.
+            x: mole fractions in (0, 1), [m, n].
+        """
+        hot = [ideal_temperature(c, x[:, i]) for i, c in enumerate(components)]
+        total, spread = np.max(hot, 0), np.zeros(len(x))
+        for i, j in combinations(range(len(components)), 2):
+            both = x[:, i] + x[:, j]
+            shift, width = self.binary(components[i], components[j], x[:, i] / both)
+            total, spread = total + both**2 * shift, spread + both**2 * width
+        return total, spread
+
+    def predict(
+        self, components: Sequence[Component], x: Sequence[Sequence[float]] | Floats
+    ) -> Prediction:
+        """Liquidus of a mixture.
+
+        Args:
+            components: two or three of them, all different.
+            x: mole fractions, [m, n].
+
+        Raises:
+            ConfigError: a composition outside (0, 1), or that does not add up to 1.
+            DataError: identical components, or another number of them.
+        """
+        check_different(components)
+        rows = np.array([checked_composition(row, len(components)) for row in x])
+        salt, reason = any(c.is_salt for c in components), ""
+        if not salt:
+            try:
+                activity = group_activity(components)
+                found = np.array([liquidus(components, row, activity)[0] for row in rows])
+                spread = group_spread(rows.max(1))
+                return _interval(found, self.widths["unifac"] * spread, "unifac")
+            except (MissingGroups, DataError) as error:
+                reason = f" ({error})"
+        found, spread = self.learned(components, rows)
+        half = self.widths["salt" if salt else "neutral"] * spread
+        return _interval(found, half, f"learned{reason}")
+
+
+def check_different(components: Sequence[Component]) -> None:
+    """Refuse mixtures that are none.
+
+    Raises:
+        DataError: fewer than two or more than three components, or two the same.
+    """
+    if not 2 <= len(components) <= 3:
+        raise DataError(f"mixture: expected 2 or 3 components, got {len(components)}")
+    if len({c.smiles for c in components}) < len(components):
+        names = " + ".join(c.name for c in components)
+        raise DataError(f"mixture: expected different components, got {names}")
+
+
+def _interval(found: Floats, half: Floats, method: str) -> Prediction:
+    return Prediction(found, found - half, found + half, method)
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: Path) -> LiquidusModel:
+    from diffcore.checkpoint import load_card, load_weights
+
+    card = load_card(path)
+    arrays = {name: value.numpy() for name, value in load_weights(path, card).items()}
+    return LiquidusModel(
+        Forest.from_arrays(arrays, "excess"),
+        Forest.from_arrays(arrays, "melting"),
+        Forest.from_arrays(arrays, "entropy"),
+        card["errors"],
+        card["widths"],
+    )

@@ -1,0 +1,186 @@
+"""Growing the forests of `molgen.solvents.model`, and measuring them on systems held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from molgen.solvents.activity import MissingGroups, group_activity
+from molgen.solvents.components import Component, Known
+from molgen.solvents.descriptors import descriptors
+from molgen.solvents.excess import features, group_spread, ideal, scale
+from molgen.solvents.forest import Floats, Forest, forest_of
+from molgen.solvents.liquidus import liquidus
+from molgen.solvents.model import FLOOR
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Ints = NDArray[np.int64]
+LEVEL = 0.9
+
+
+def pair_of(row: Any) -> tuple[Component, Component]:
+    """Components of a row of `molgen.solvents.data.read_liquidus`, with the row's own values."""
+    return (
+        Component(
+            str(row.name_1),
+            row.smiles_1,
+            Known(float(row.melting_1), "given"),
+            Known(float(row.fusion_1), "given"),
+        ),
+        Component(
+            str(row.name_2),
+            row.smiles_2,
+            Known(float(row.melting_2), "given"),
+            Known(float(row.fusion_2), "given"),
+        ),
+    )
+
+
+def inputs(table: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
+    """Features [m, features], ideal liquidus (K) [m] and scale [m] of a table."""
+    rows, base = [], []
+    for row in table.itertuples():
+        first, second = pair_of(row)
+        x = np.clip(np.array([row.x_1], dtype=np.float64), 1e-6, 1 - 1e-6)
+        rows.append(features(first, second, x)[0])
+        base.append(ideal(first, second, x)[0])
+    x = np.clip(table["x_1"].to_numpy(np.float64), 1e-6, 1 - 1e-6)
+    return np.array(rows), np.array(base), scale(x)
+
+
+def grow(rows: Floats, answers: Floats, weights: Floats, trees: int = 200, leaf: int = 2) -> Forest:
+    """Extremely randomised trees (Geurts, Ernst and Wehenkel 2006).
+
+    Args:
+        rows: features, [m, features].
+        answers: what to predict, [m].
+        weights: of the rows, [m].
+        trees: number.
+        leaf: least rows in a leaf.
+
+    Raises:
+        ConfigError: scikit-learn is missing.
+    """
+    try:
+        from sklearn.ensemble import ExtraTreesRegressor
+    except ImportError:
+        from diffcore.errors import ConfigError
+
+        raise ConfigError('training needs scikit-learn: pip install "designloom[loops]"') from None
+    made = ExtraTreesRegressor(trees, min_samples_leaf=leaf, max_features=0.4, random_state=0)
+    return forest_of(made.fit(rows, answers, sample_weight=weights).estimators_)
+
+
+def row_weights(systems: Sequence[str], size: Floats) -> Floats:
+    """Weights [m]: the square of the scale over the root of the system's number of rows."""
+    _, place, counts = np.unique(np.asarray(systems), return_inverse=True, return_counts=True)
+    return np.asarray(size**2 / np.sqrt(counts[place]))
+
+
+def folds_of(keys: Sequence[str], number: int = 5, seed: int = 0) -> Ints:
+    """Number of the fold of each row, [m]; equal keys share a fold."""
+    unique = sorted(set(keys))
+    order = np.random.default_rng(seed).permutation(len(unique))
+    fold = {key: int(order[i]) % number for i, key in enumerate(unique)}
+    return np.array([fold[key] for key in keys], dtype=np.int64)
+
+
+def unifac_liquidus(table: pd.DataFrame) -> Floats:
+    """Liquidus (K) [m] by UNIFAC; NaN for salts and where groups are missing."""
+    found = np.full(len(table), np.nan)
+    for _, part in table.groupby("system"):
+        for place, row in zip(part.index, part.itertuples(), strict=True):
+            pair = pair_of(row)
+            if any(c.is_salt for c in pair):
+                break
+            x = min(max(float(row.x_1), 1e-6), 1 - 1e-6)
+            try:
+                found[place] = liquidus(pair, [x, 1 - x], group_activity(pair))[0]
+            except (MissingGroups, ValueError):
+                continue
+    return found
+
+
+def held_out(
+    table: pd.DataFrame, splits: Sequence[tuple[Ints, Ints]], trees: int = 200
+) -> tuple[Floats, Floats]:
+    """Learned liquidus and spread (K), [m], each row by a forest that saw none of its split.
+
+    Args:
+        table: of `molgen.solvents.data.read_liquidus`.
+        splits: rows to learn from and rows to predict.
+        trees: of each forest.
+    """
+    rows, base, size = inputs(table)
+    answers = (table["temperature"].to_numpy(np.float64) - base) / size
+    systems = table["system"].tolist()
+    found, spread = np.full(len(table), np.nan), np.full(len(table), np.nan)
+    for learn, test in splits:
+        weights = row_weights([systems[i] for i in learn], size[learn])
+        one = grow(rows[learn], answers[learn], weights, trees).trees(rows[test])
+        found[test] = base[test] + one.mean(0) * size[test]
+        spread[test] = (one.std(0) + FLOOR) * size[test]
+    return found, spread
+
+
+def by_system(table: pd.DataFrame) -> list[tuple[Ints, Ints]]:
+    """Five splits by whole systems."""
+    fold = folds_of(table["system"].tolist())
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(5)]
+
+
+def by_component(table: pd.DataFrame) -> list[tuple[Ints, Ints]]:
+    """Five splits by components: of every test pair one component is in no pair learnt from."""
+    pairs = list(zip(table["smiles_1"], table["smiles_2"], strict=True))
+    key = [min(pair) for pair in pairs]
+    fold, splits = folds_of(key), []
+    for k in range(5):
+        test = np.flatnonzero(fold == k)
+        out = {key[i] for i in test}
+        learn = [i for i in np.flatnonzero(fold != k) if not out & set(pairs[i])]
+        splits.append((np.array(learn, dtype=np.int64), test))
+    return splits
+
+
+def width(error: Floats, spread: Floats) -> float:
+    """The factor on the spread that covers 90 % of the errors."""
+    return float(np.quantile(np.abs(error) / np.maximum(spread, 0.2), LEVEL))
+
+
+def combined(
+    table: pd.DataFrame, learned: tuple[Floats, Floats], unifac: Floats
+) -> tuple[Floats, Floats, NDArray[np.str_]]:
+    """Liquidus, spread (K) and route of each row, as `LiquidusModel.predict` chooses."""
+    salt = table["smiles_1"].str.contains(r"\.") | table["smiles_2"].str.contains(r"\.")
+    group = ~np.isnan(unifac)
+    route = np.where(group, "unifac", np.where(salt.to_numpy(bool), "salt", "neutral"))
+    x = np.clip(table["x_1"].to_numpy(np.float64), 1e-6, 1 - 1e-6)
+    return (
+        np.where(group, unifac, learned[0]),
+        np.where(group, group_spread(x), learned[1]),
+        route,
+    )
+
+
+def pure_forest(table: pd.DataFrame, trees: int = 40) -> tuple[Forest, float]:
+    """Forest of a value of pure substances and its mean absolute error, five folds."""
+    rows = np.array([descriptors(s) for s in table["smiles"]])
+    answers = table["value"].to_numpy(np.float64)
+    fold, error = folds_of(table["smiles"].tolist()), np.zeros(len(table))
+    ones: Callable[[int], Floats] = np.ones
+    for k in range(5):
+        learn, test = fold != k, fold == k
+        forest = grow(rows[learn], answers[learn], ones(int(learn.sum())), trees, 4)
+        error[test] = np.abs(forest.mean(rows[test]) - answers[test])
+    return grow(rows, answers, ones(len(rows)), trees, 4), float(error.mean())
+
+
+def default_data() -> Path:
+    """Folder of the published tables beside the checkout."""
+    return Path(__file__).resolve().parents[3] / "shared" / "data" / "solvents"

@@ -1,0 +1,134 @@
+"""The table of the solvents: liquidus of systems and components that the model has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE = "lavrinenko2023_DES_init_update.csv"
+
+
+def bench_solvents(
+    data: Path | None = None, trees: int = 200, output: Path | None = None, train: bool = False
+) -> str:
+    """Measure the liquidus model on whole systems, and whole components, held out.
+
+    Args:
+        data: Folder of the published tables; `shared/data/solvents` beside the checkout by default.
+        trees: Trees of each forest.
+        output: With `train`: .safetensors file to write; else .csv of the held-out predictions.
+        train: Also grow the final forests on all data and write them to `output`.
+
+    Returns:
+        The table.
+
+    Raises:
+        ConfigError: `train` without `output`.
+        DataError: The tables are missing.
+    """
+    from molgen.solvents import training
+    from molgen.solvents.data import read_liquidus
+
+    if train and (output is None or output.suffix != ".safetensors"):
+        raise ConfigError(f"--output: expected a .safetensors file for --train, got {output}")
+    folder = data or training.default_data()
+    table = read_liquidus(folder / TABLE)
+    unifac = training.unifac_liquidus(table)
+    learned = training.held_out(table, training.by_system(table), trees)
+    rows = measured(table, learned, unifac)
+    parts = training.by_component(table)
+    unseen = measured(table, training.held_out(table, parts, trees), unifac)
+    lines = ["systems held out", *_lines(table, rows)]
+    lines += ["components held out", *_lines(table, unseen)]
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _write(output, folder, table, rows, lines, trees) if train else rows.to_csv(output)
+    return "\n".join(lines)
+
+
+def measured(table: pd.DataFrame, learned: Any, unifac: Any) -> pd.DataFrame:
+    """Prediction, error and interval of each row; other folds give the interval."""
+    import pandas as pd
+
+    from molgen.solvents import training
+
+    found, spread, route = training.combined(table, learned, unifac)
+    error = found - table["temperature"].to_numpy()
+    half, fold = np.zeros(len(table)), training.folds_of(table["system"].tolist(), seed=1)
+    for name in set(route):
+        for k in range(5):
+            others, mine = (route == name) & (fold != k), (route == name) & (fold == k)
+            half[mine] = training.width(error[others], spread[others]) * spread[mine]
+    columns = {"found": found, "error": error, "spread": spread, "half": half, "route": route}
+    return pd.DataFrame(columns, index=table.index)
+
+
+def _lines(table: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    lines = [f"{'':24s}{'rows':>6s}{'MAE, K':>8s}{'covered, %':>12s}"]
+    yes = table["measured"]
+    kinds = {"all": yes | True, "phase diagrams": yes}
+    kinds |= {f"  {kind}": yes & (table["kind"] == kind) for kind in sorted(set(table["kind"]))}
+    for name, choice in kinds.items():
+        part = rows[choice & rows["found"].notna()]
+        inside = (part["error"].abs() <= part["half"].clip(lower=0.2)).mean() * 100
+        mae = part["error"].abs().mean()
+        lines.append(f"{name:24s}{len(part):6d}{mae:8.1f}{inside:12.0f}")
+    return lines
+
+
+def _write(
+    path: Path, folder: Path, table: pd.DataFrame, rows: pd.DataFrame, lines: list[str], trees: int
+) -> None:
+    import torch
+
+    from diffcore.checkpoint import save_weights
+    from molgen.solvents import training
+    from molgen.solvents.data import read_fusion
+
+    melting = read_fusion(folder / "fajar2024_melt_temp_data.csv", "smiles", "mpK")
+    thermo = read_fusion(folder / "lavrinenko2023_thermochem.csv", "Smiles", "T")
+    heat = read_fusion(folder / "lavrinenko2023_thermochem.csv", "Smiles", "H")
+    both = heat.merge(thermo, on="smiles", suffixes=("", "_t"))
+    more = read_fusion(folder / "fajar2024_fus_ent_data.csv", "smiles", "fusH")
+    both = _joined(both, more.merge(melting, on="smiles", suffixes=("", "_t")))
+    entropy = both.assign(value=both["value"] / both["value_t"])[["smiles", "value"]]
+    hot, hot_error = training.pure_forest(_joined(thermo, melting))
+    order, order_error = training.pure_forest(entropy)
+    inputs, base, size = training.inputs(table)
+    answers = (table["temperature"].to_numpy() - base) / size
+    weights = training.row_weights(table["system"].tolist(), size)
+    forest = training.grow(inputs, answers, weights, trees)
+    arrays = forest.arrays("excess") | hot.arrays("melting") | order.arrays("entropy")
+    widths = {
+        str(name): training.width(part["error"].to_numpy(), part["spread"].to_numpy())
+        for name, part in rows.groupby("route")
+    }
+    card = {
+        "kind": "solvents",
+        "name": path.stem,
+        "data": {
+            "excess": "Lavrinenko et al. 2023, doi:10.1021/acssuschemeng.3c05207",
+            "pure": "the same, and Fajar et al. 2024, Commun. Chem. 7, 27",
+            "licence": "none stated; the tables are not shipped",
+        },
+        "recipe": {"trees": trees, "leaf": 2, "max_features": 0.4, "seed": 0},
+        "widths": widths,
+        "errors": {"melting point": hot_error, "entropy of fusion": order_error},
+        "quality": lines,
+    }
+    stored = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+    save_weights(path, stored, card, dtype=torch.float32)
+
+
+def _joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Both tables; the first one's value where a substance is in both."""
+    import pandas as pd
+
+    return pd.concat([first, second]).drop_duplicates("smiles").reset_index(drop=True)
