@@ -4,7 +4,7 @@
 SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-weights test check wheel-test clean distclean
+.PHONY: help demo demo-webs demo-weights test check wheel-test clean distclean
 
 # The first Python 3.11 to 3.13 that runs and can make an environment.
 SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -47,6 +47,19 @@ demo: $(CORE)  ## Generate 100 molecules with the shipped weights, score them, w
 	"$(BIN)/designloom" evaluate demo/molecules.sdf --output demo/molecules.csv --force >/dev/null
 	"$(BIN)/designloom" evaluate demo/molecules.sdf --output demo/report.html --force
 	ls -l demo/molecules.sdf demo/molecules.csv demo/report.html
+
+demo-webs: $(DEV)  ## Draw webs, pull them to failure, assemble a helix of 40 and print it
+	mkdir -p demo/webs
+	"$(BIN)/designloom" generate webs --model orb --number 8 --condition n_nodes=36,mean_edge_length=4 \
+		--output demo/webs/webs.jsonl --picture demo/webs/webs.png --force
+	"$(BIN)/designloom" evaluate webs demo/webs/webs.jsonl --output demo/webs/webs.csv \
+		--picture demo/webs/pull.png --page demo/webs/pull.html --force
+	"$(BIN)/designloom" assemble demo/webs/webs.jsonl --target helix --blocks 40 \
+		--output demo/webs/helix.jsonl --picture demo/webs/helix.png --force
+	"$(BIN)/designloom" evaluate webs demo/webs/helix.jsonl --output demo/webs/helix.csv \
+		--picture demo/webs/helix-pull.png --page demo/webs/helix.html --force
+	"$(BIN)/designloom" print demo/webs/helix.jsonl --output demo/webs/helix.3mf --force
+	ls -l demo/webs
 
 demo-weights: $(DEV)  ## Generate networks for the wine data set, which no model was trained on
 	mkdir -p demo

@@ -18,6 +18,7 @@ NOTEBOOKS = (
     "01_generate_molecules.ipynb",
     "02_steer_molecules.ipynb",
     "03_conformers_and_docking.ipynb",
+    "04_spider_webs.ipynb",
     "06_network_weights.ipynb",
     "07_design_loop.ipynb",
 )
@@ -191,3 +192,22 @@ def test_the_notebook_of_network_weights_saves_steps(repository: Path, tmp_path:
     )
     right = [float(v) for v in re.findall(r"accuracy ([\d.]+)%", said)]
     assert len(right) == 2 and right[0] > 80
+
+
+@pytest.mark.timeout(900)
+def test_the_notebook_of_webs_goes_from_a_model_to_a_body(repository: Path, tmp_path: Path) -> None:
+    from structgen.webs.weights import shipped as weights
+
+    for package in ("numba", "manifold3d", "trimesh"):
+        pytest.importorskip(package)
+    if "orb" not in weights():
+        pytest.skip("the weights orb are not in this checkout")
+    done = execute(repository / "notebooks" / "04_spider_webs.ipynb", repository, tmp_path)
+    kinds = [o.output_type for c in done.cells if c.cell_type == "code" for o in c.outputs]
+    assert kinds and "error" not in kinds
+    assert len(outputs(done, "image/png")) == 3, "webs, a pull test, the helix"
+    said = "".join(
+        o.text for c in done.cells if c.cell_type == "code" for o in c.outputs if "text" in o
+    )
+    assert "36 nodes" in said and "connected: True" in said
+    assert "'watertight': 1.0" in outputs(done, "text/plain")[-1]
