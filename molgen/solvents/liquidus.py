@@ -111,9 +111,16 @@ def liquidus(
 
     Raises:
         ConfigError: mole fractions outside (0, 1) or that do not add up to 1.
-        DataError: no solution.
+        DataError: none of them crystallises.
     """
     found = checked_composition(x, len(components))
-    temperatures = [crystallisation(c, i, found, log_activity) for i, c in enumerate(components)]
-    first = int(np.argmax(temperatures))
+    temperatures, reasons = {}, []
+    for i, one in enumerate(components):
+        try:
+            temperatures[i] = crystallisation(one, i, found, log_activity)
+        except DataError as error:  # it stays dissolved; another may crystallise
+            reasons.append(str(error))
+    if not temperatures:
+        raise DataError("; ".join(reasons))
+    first = max(temperatures, key=lambda i: temperatures[i])
     return temperatures[first], first

@@ -38,6 +38,15 @@ def test_a_constant_activity_shifts_the_mole_fraction() -> None:
     assert found == pytest.approx(float(ideal_temperature(UREA, 0.4 * np.exp(-0.3))), abs=1e-3)
 
 
+def test_what_stays_dissolved_does_not_stop_the_other() -> None:
+    def solvating(_temperature: float, _x: np.ndarray) -> np.ndarray:
+        return np.array([-600.0, 0.0])
+
+    found, first = liquidus((UREA, THYMOL), [0.2, 0.8], solvating)
+    assert first == 1
+    assert found == pytest.approx(float(ideal_temperature(THYMOL, 0.8)), abs=1e-3)
+
+
 def test_equal_twins_cross_in_the_middle() -> None:
     pair = (made("CCO", 300, 10), made("CCCO", 300, 10))
     grid = np.arange(1, 100) / 100
@@ -132,6 +141,8 @@ def test_a_diagram_has_its_eutectic_inside_and_is_drawn(tmp_path: Path) -> None:
     x, temperature = diagram.eutectic
     assert 0.4 < x[0] < 0.8 and 240 < temperature < 290
     assert len(diagram.table()) == 19
+    assert diagram.liquidus.method == "unifac"
+    assert phase_diagram("menthol", "thymol").liquidus.method == "unifac", "at the ends too"
     assert diagram.plot(tmp_path / "d.png").stat().st_size > 5000
     ternary = phase_diagram(CHOLINE, UREA, THYMOL, points=5)
     assert np.allclose(ternary.x.sum(1), 1) and len(ternary.x) == 10
