@@ -116,7 +116,7 @@ class Remembering:
         """See the class."""
         self._generator = generator
         self._made: dict[int, list[Any]] = {}
-        for name in ("vary", "finish"):
+        for name in ("vary", "finish", "seek"):
             if hasattr(generator, name):
                 setattr(self, name, getattr(generator, name))
 

@@ -13,7 +13,7 @@ pytest.importorskip("sqlalchemy")
 pytest.importorskip("sklearn")
 
 from diffcore.errors import ConfigError, DataError  # noqa: E402
-from pipelines.bench_design import bench_design  # noqa: E402
+from pipelines.bench_design import Remembering, bench_design  # noqa: E402
 from pipelines.cli import main  # noqa: E402
 from pipelines.design.archive import cell_elites  # noqa: E402
 from pipelines.design.campaign import Campaign, make_campaign  # noqa: E402
@@ -267,6 +267,27 @@ def test_the_page_is_renewed_while_it_runs(tmp_path: Path) -> None:
     write_page(page, told[-1])
     assert "15 of 15 candidates" in page.read_text("utf-8")
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_generator_that_remembers_does_all_else_as_before() -> None:
+    class Source:
+        made = 0
+
+        def sample(self, seed: int, start: int, count: int) -> Any:
+            self.made += count
+            return range(start, start + count)
+
+        def vary(self, parents: Any, rng: Any) -> str:
+            return "child"
+
+        def seek(self, *_: Any) -> str:
+            return "found"
+
+    source = Source()
+    kept = Remembering(source)
+    assert list(kept.sample(0, 2, 3)) == [2, 3, 4] == list(kept.sample(0, 2, 3))
+    assert source.made == 5 and kept.vary([], None) == "child" and kept.seek() == "found"
+    assert not hasattr(kept, "finish")
 
 
 def test_strategies_are_compared(tmp_path: Path) -> None:
