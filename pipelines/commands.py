@@ -101,6 +101,15 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "train a zoo of networks and a generator of network weights",
         {"-o": "out"},
     ),
+    ("bench", "webs"): Command(
+        "pipelines.bench_webs:bench_webs",
+        "ask for the parameters of webs never seen, beside laid webs and random pieces (minutes)",
+        {"-n": "number", "-o": "output"},
+    ),
+    ("bench", "pulls"): Command(
+        "pipelines.bench_pulls:bench_pulls",
+        "time pull tests, bodies to print and a helix of webs; compare with a reference solver",
+    ),
     ("bench", "weights"): Command(
         "pipelines.bench_weights:bench_weights",
         "try generated networks on data sets seen and left out, beside all baselines (minutes)",

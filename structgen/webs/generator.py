@@ -112,6 +112,7 @@ class WebGenerator:
         guidance: float = 1.0,
         tries: int = 10,
         batch: int = 16,
+        exact: bool = True,
     ) -> Sampled:
         """One web for every condition.
 
@@ -123,6 +124,8 @@ class WebGenerator:
             guidance: classifier-free guidance scale; 1 follows the condition, 0 ignores it.
             tries: times a rejected web is made anew.
             batch: webs made at a time.
+            exact: meet numbers of edges by rank and lengths along axes by scaling; otherwise the
+                model's own threads and one scale for all axes.
 
         Raises:
             ConfigError: an impossible condition or an option outside its range.
@@ -142,9 +145,10 @@ class WebGenerator:
                 rows = left[start : start + batch]
                 asked = [self.completed(conditions[k], seed, k, attempt) for k in rows]
                 rngs = [random.generator(seed, attempt, k) for k in rows]
-                made = self._propose(asked, rngs, steps, guidance)
+                met = asked if exact else [_one_scale(a) for a in asked]
+                made = self._propose(asked, met, rngs, steps, guidance)
                 tried += len(rows)
-                for k, one, raw in zip(rows, asked, made, strict=True):
+                for k, one, raw in zip(rows, met, made, strict=True):
                     web = _judged(raw, one, rejected)
                     if web is not None:
                         found[k] = (web, raw)
@@ -190,6 +194,7 @@ class WebGenerator:
     def _propose(
         self,
         asked: Sequence[Mapping[str, float]],
+        met: Sequence[Mapping[str, float]],
         rngs: list[torch.Generator],
         steps: int,
         guidance: float,
@@ -209,7 +214,7 @@ class WebGenerator:
             clean = denoiser(made, late, {})
             for place, k in enumerate(rows):
                 one = torch.tensor([place])
-                webs[k] = self._web(made.take(one), clean.take(one), asked[k])
+                webs[k] = self._web(made.take(one), clean.take(one), met[k])
         return [webs[k] for k in range(len(asked))]
 
     def _told(self, told: torch.Tensor, guidance: float) -> Denoiser:
@@ -233,6 +238,11 @@ class WebGenerator:
         ends = np.bincount(pairs.ravel(), minlength=n) == 1
         anchors = np.flatnonzero(held | ends)
         return make_web(pos, pairs, thread=kinds, anchors=anchors)
+
+
+def _one_scale(asked: Mapping[str, float]) -> dict[str, float]:
+    """What a model's own draw is still given: one scale for all axes."""
+    return {k: v for k, v in asked.items() if k in ("n_nodes", "mean_edge_length")}
 
 
 def _judged(raw: Web, asked: Mapping[str, float], rejected: Counter[str]) -> Web | None:

@@ -1,0 +1,256 @@
+"""How well drawn webs meet what was asked for, beside laid webs and random pieces of a big one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcore.errors import ConfigError, DataError, OutputError
+
+if TYPE_CHECKING:
+    from structgen.webs.generator import WebGenerator
+    from structgen.webs.web import Web
+
+Asked = Mapping[str, float]
+TRIES = 20
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a method made for some conditions.
+
+    Attributes:
+        webs: one for every condition.
+        tried: webs made in all.
+        rejected: webs that had no tension equilibrium.
+    """
+
+    webs: Sequence[Web]
+    tried: int
+    rejected: int
+
+
+def bench_webs(
+    model: str = "orb",
+    number: int = 64,
+    seed: int = 0,
+    steps: int = 40,
+    guidance: float = 1.0,
+    mechanics: bool = True,
+    output: Path | None = None,
+    force: bool = False,
+    threads: int = 1,
+) -> str:
+    """Ask for the parameters of webs that no model was trained on, and measure what comes.
+
+    Four methods get the same conditions (all seven parameters of a held-out web): the model; the
+    model without what is met by construction (threads as it drew them, not by rank; one scale for
+    all axes); webs laid by the family's own rules with about as many nodes; and connected random
+    pieces of a large laid web, with threads added or taken away at random until the counts agree.
+    Numbers of nodes are given to all but the laid webs; all but the second are scaled along their
+    axes to the lengths asked for.
+
+    Args:
+        model: Name of a shipped model, or path of a model file.
+        number: Held-out webs whose parameters are asked for.
+        seed: Seed of the random numbers.
+        steps: Steps of the model's sampler.
+        guidance: Classifier-free guidance scale of the model.
+        mechanics: Ask for stiffness, strength and toughness too, and pull what comes.
+        output: Table (.csv) of R^2 and errors by method and parameter.
+        force: Overwrite `output`.
+        threads: Threads of the tensor library.
+
+    Returns:
+        Tables: R^2 and mean relative error of every parameter; connected share, share with an
+        equilibrium before rejection, Wasserstein distances to the held-out webs.
+
+    Raises:
+        ConfigError: An option is outside what is allowed.
+        OutputError: `output` exists without `force`.
+    """
+    import torch
+
+    from structgen.webs.generator import WebGenerator
+    from structgen.webs.measures import condition_errors, distances, parameters
+    from structgen.webs.recipes import HELD_OUT_SEED, recipe, webs_of
+
+    if number < 4:
+        raise ConfigError(f"--number: expected at least 4, got {number}")
+    if output is not None and output.exists() and not force:
+        raise OutputError(f"{output} exists already; give --force to overwrite it")
+    torch.set_num_threads(threads)
+    generator = WebGenerator.from_pretrained(model)
+    kind = recipe(str(generator.card["recipe"]["name"]))
+    held_out = webs_of(kind, number, HELD_OUT_SEED)
+    asked = [parameters(web) for web in held_out]
+    options = {"seed": seed, "steps": steps, "guidance": guidance}
+    methods: dict[str, Callable[[], Made]] = {
+        "model": lambda: drawn(generator, asked, **options),
+        "model, plain": lambda: drawn(generator, asked, exact=False, **options),
+        "laid": lambda: laid(kind.family, asked, seed),
+        "random pieces": lambda: random_pieces(kind.family, asked, seed),
+    }
+    rows: list[dict[str, Any]] = []
+    shares = [f"{'':<15}{'connected':>11}{'balanced':>10}{'degree W1':>11}{'length W1':>11}"]
+    for name, make in methods.items():
+        made = make()
+        for parameter, values in condition_errors(asked, made.webs).items():
+            rows.append({"method": name, "parameter": parameter, **values})
+        far = distances(made.webs, held_out)
+        connected = sum(web.connected for web in made.webs) / number
+        shares.append(
+            f"{name:<15}{connected:>10.1%} {1 - made.rejected / made.tried:>9.1%}"
+            f"{far['degree_wasserstein']:>11.3f}{far['length_wasserstein']:>11.3f}"
+        )
+    if mechanics:
+        rows += mechanics_rows(generator, held_out, **options)
+    if output is not None:
+        import pandas as pd
+
+        from structgen.webs.io import write_whole
+
+        write_whole(output, pd.DataFrame(rows).to_csv(index=False))
+    return "\n".join([f"{number} held-out webs, {model}", *table(rows), "", *shares])
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """R^2 / mean relative error: a line a parameter, a column a method."""
+    names = list(dict.fromkeys(str(row["method"]) for row in rows))
+    lines = [f"{'R2 / relative error':<20}" + "".join(f"{name:>20}" for name in names)]
+    for parameter in dict.fromkeys(str(row["parameter"]) for row in rows):
+        line = f"{parameter:<20}"
+        for name in names:
+            one = [r for r in rows if (r["method"], r["parameter"]) == (name, parameter)]
+            text = f"{one[0]['r2']:.3f} / {one[0]['relative_error']:.1%}" if one else "-"
+            line += f"{text:>20}"
+        lines.append(line)
+    return lines
+
+
+def drawn(generator: WebGenerator, asked: Sequence[Asked], **options: Any) -> Made:
+    """Webs of a model."""
+    found = generator.draw(asked, tries=TRIES, **options)
+    return Made(found.webs, found.tried, sum(found.rejected.values()))
+
+
+def laid(family: str, asked: Sequence[Asked], seed: int) -> Made:
+    """Webs laid with about the nodes asked for, scaled to the lengths asked for."""
+    from structgen.webs.deposition import deposit
+
+    def one(condition: Asked, place: int, attempt: int) -> Web:
+        number = max(12, int(condition["n_nodes"]))
+        return deposit(family, 10_000_000 + seed + 1000 * place + attempt, nodes=number)
+
+    return _each(asked, one, seed, turned=True)
+
+
+def random_pieces(family: str, asked: Sequence[Asked], seed: int) -> Made:
+    """Random connected pieces of a large web, at the counts and lengths asked for."""
+    import numpy as np
+
+    from structgen.webs.deposition import deposit
+    from structgen.webs.subgraphs import pieces
+
+    large = deposit(family, 20_000_000 + seed, nodes=2000)
+
+    def one(condition: Asked, place: int, attempt: int) -> Web:
+        key = [seed, place, attempt]
+        rng = np.random.default_rng(key)
+        n = int(condition["n_nodes"])
+        web = pieces(large, 1, (n, n), int(rng.integers(2**31)))[0]
+        return with_edges(web, int(condition["n_edges"]), rng)
+
+    return _each(asked, one, seed, turned=True)
+
+
+def with_edges(web: Web, number: int, rng: Any) -> Web:
+    """The web with so many edges: random ones go (never those of a random spanning tree) or come.
+
+    Added edges join the nearest nodes that are not joined. A node with one edge becomes an anchor.
+    """
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    from structgen.webs.web import make_web
+
+    n, edges, kinds = web.n_nodes, web.edges, web.thread
+    weights = rng.uniform(1, 2, len(edges))
+    tree = minimum_spanning_tree(coo_array((weights, edges.T), shape=(n, n))).tocoo()
+    inside = {
+        tuple(sorted(pair)) for pair in zip(tree.row.tolist(), tree.col.tolist(), strict=True)
+    }
+    order = [k for k, pair in enumerate(edges.tolist()) if tuple(pair) in inside]
+    order += [int(k) for k in rng.permutation(len(edges)) if tuple(edges[k].tolist()) not in inside]
+    keep = np.array(order[: max(number, n - 1)])
+    edges, kinds = edges[keep], kinds[keep]
+    if number > len(edges):
+        i, j = np.triu_indices(n, 1)
+        far = np.linalg.norm(web.pos[i] - web.pos[j], axis=1)
+        known = set(map(tuple, edges.tolist()))
+        free = [k for k in np.argsort(far) if (int(i[k]), int(j[k])) not in known]
+        more = np.array(free[: number - len(edges)])
+        edges = np.concatenate([edges, np.column_stack([i[more], j[more]])])
+        kinds = np.concatenate([kinds, rng.choice(web.thread, len(more))])
+    ends = np.bincount(edges.ravel(), minlength=n) == 1
+    return make_web(web.pos, edges, thread=kinds, anchors=np.flatnonzero(web.anchors | ends))
+
+
+def _each(
+    asked: Sequence[Asked], make: Callable[[Asked, int, int], Web], seed: int, *, turned: bool
+) -> Made:
+    """A web for every condition, turned at random, balanced and scaled; made anew if rejected."""
+    import numpy as np
+
+    from structgen.webs.equilibrium import NoEquilibrium
+    from structgen.webs.generator import finished
+    from structgen.webs.recipes import mapped, turn
+
+    webs, tried = [], 0
+    for place, condition in enumerate(asked):
+        for attempt in range(TRIES):
+            tried += 1
+            try:
+                raw = make(condition, place, attempt)
+                raw = mapped(raw, turn(np.random.default_rng([seed, place, attempt, 1])))
+                webs.append(finished(raw, condition))
+                break
+            except NoEquilibrium:
+                continue
+        else:
+            raise DataError(f"condition {place}: no tension equilibrium in {TRIES} tries")
+    return Made(webs, tried, tried - len(webs))
+
+
+def mechanics_rows(
+    generator: WebGenerator, held_out: Sequence[Web], **options: Any
+) -> list[dict[str, Any]]:
+    """R^2 and error of stiffness, strength and toughness, asked for with counts and lengths."""
+    import numpy as np
+
+    from structgen.webs.measures import AXES, MECHANICS, agreement, mechanics, parameters
+
+    rows, asked, wanted = [], [], []
+    for web in held_out:
+        try:
+            values = mechanics(web)
+        except (ConfigError, DataError):
+            continue
+        chosen = {name: values[name] for name in MECHANICS}
+        known = {k: v for k, v in parameters(web).items() if k not in AXES}
+        wanted.append(chosen)
+        asked.append({**known, **chosen})
+    made = generator.draw(asked, tries=TRIES, **options)
+    pairs = []
+    for one, web in zip(wanted, made.webs, strict=True):
+        try:
+            pairs.append((one, mechanics(web)))
+        except (ConfigError, DataError):
+            continue
+    for name in MECHANICS:
+        both = np.array([(a[name], b[name]) for a, b in pairs])
+        rows.append({"method": "model", "parameter": name, **agreement(both[:, 0], both[:, 1])})
+    return rows
