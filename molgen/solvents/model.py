@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from diffcore.errors import DataError
-from molgen.solvents.activity import MissingGroups, group_activity
+from molgen.solvents.activity import MissingGroups
 from molgen.solvents.components import Component
 from molgen.solvents.excess import features, group_spread, scale
 from molgen.solvents.forest import Forest
-from molgen.solvents.liquidus import Floats, checked_composition, ideal_temperature, liquidus
+from molgen.solvents.liquidus import Floats, checked_composition, ideal_temperature
+from molgen.solvents.unifac import unifac_curve
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "eutectic.safetensors"
 
@@ -114,8 +115,9 @@ class LiquidusModel:
         salt, reason = any(c.is_salt for c in components), ""
         if not salt:
             try:
-                activity = group_activity(components)
-                found = np.array([liquidus(components, row, activity)[0] for row in rows])
+                found = unifac_curve(components, rows)
+                if np.isnan(found).any():
+                    raise DataError("UNIFAC: nothing crystallises above 50 K")
                 spread = group_spread(rows.max(1))
                 return _interval(found, self.widths["unifac"] * spread, "unifac")
             except (MissingGroups, DataError) as error:

@@ -132,6 +132,20 @@ def test_unifac_says_what_it_lacks() -> None:
     assert np.abs(nothing).max() < 0.05, "hexane and heptane mix almost ideally"
 
 
+def test_unifac_for_many_compositions_is_that_of_thermo() -> None:
+    pytest.importorskip("ugropy")
+    from molgen.solvents.activity import group_activity
+    from molgen.solvents.unifac import activities, unifac_curve
+
+    pair = (THYMOL, made("CCCCCCCCCC(=O)O", 304.8, 27.5))
+    x = np.array([[0.1, 0.9], [0.5, 0.5], [0.93, 0.07]])
+    one, many = group_activity(pair), activities(pair)(np.full(3, 310.0), x)
+    assert np.allclose(many, [one(310.0, row) for row in x], atol=1e-8)
+    assert np.abs(many).max() > 0.1
+    found = unifac_curve(pair, x)
+    assert np.allclose(found, [liquidus(pair, row, one)[0] for row in x], atol=1e-3)
+
+
 def test_a_diagram_has_its_eutectic_inside_and_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("chemicals")
     pytest.importorskip("ugropy")
