@@ -1,4 +1,4 @@
-"""Webs from a trained model: exact counts, a tension equilibrium, lengths as asked.
+"""Webs from a trained model: exact counts, a tension equilibrium, lengths and forces as asked.
 
 A model proposes positions, anchors and the probability of every thread. What is asked for is then
 met where it can be by construction: so many nodes are drawn; the most likely threads are taken, a
@@ -29,6 +29,7 @@ from diffcore.state import State
 from structgen.webs.conditions import check, length_factors
 from structgen.webs.equilibrium import NoEquilibrium, relax
 from structgen.webs.silk import with_silk_sizes
+from structgen.webs.targets import mechanical, nearest
 from structgen.webs.task import CONDITIONS, WebDenoiser, WebTask
 from structgen.webs.web import Floats, Web, make_web
 
@@ -113,8 +114,12 @@ class WebGenerator:
         tries: int = 10,
         batch: int = 16,
         exact: bool = True,
+        candidates: int = 24,
     ) -> Sampled:
         """One web for every condition.
+
+        Counts, lengths, stiffness and strength are met by construction as far as they go together;
+        of several webs with mechanics the nearest is taken (`targets`).
 
         Args:
             conditions: any of the seven parameters and of stiffness (uN/mm), strength (uN) and
@@ -125,17 +130,44 @@ class WebGenerator:
             tries: times a rejected web is made anew.
             batch: webs made at a time.
             exact: meet numbers of edges by rank and lengths along axes by scaling; otherwise the
-                model's own threads and one scale for all axes.
+                model's own threads and one scale for all axes, and no choice.
+            candidates: webs made for each condition, where one asks for mechanics.
 
         Raises:
             ConfigError: an impossible condition or an option outside its range.
             DataError: no web of a condition has an equilibrium in so many tries.
         """
-        for name, value in (("number", len(conditions)), ("steps", steps), ("tries", tries)):
+        counts = {"number": len(conditions), "steps": steps, "tries": tries}
+        for name, value in {**counts, "candidates": candidates}.items():
             if value < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {value}")
         for one in conditions:
             self.check(one)
+        choose = exact and candidates > 1 and any(mechanical(one) for one in conditions)
+        every = [one for one in conditions for _ in range(candidates if choose else 1)]
+        made = self._drawn(every, seed, steps, guidance, tries, batch, exact)
+        if not (exact and any(mechanical(one) for one in conditions)):
+            return made
+        width = len(every) // len(conditions)
+        webs, raw = [], []
+        for k, one in enumerate(conditions):
+            place, web = 0, made.webs[k * width]
+            if mechanical(one):
+                place, web = nearest(made.webs[k * width : (k + 1) * width], one)
+            webs.append(web)
+            raw.append(made.raw[k * width + place])
+        return Sampled(webs, made.tried, made.rejected, raw)
+
+    def _drawn(
+        self,
+        conditions: Sequence[Mapping[str, float]],
+        seed: int,
+        steps: int,
+        guidance: float,
+        tries: int,
+        batch: int,
+        exact: bool,
+    ) -> Sampled:
         found: dict[int, tuple[Web, Web]] = {}
         rejected: Counter[str] = Counter()
         tried = 0

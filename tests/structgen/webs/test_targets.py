@@ -1,0 +1,59 @@
+"""Mechanics that are asked for: what thickness does is proportional, the rest is a choice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from diffcore.errors import ConfigError  # noqa: E402
+from structgen.webs.deposition import deposit  # noqa: E402
+from structgen.webs.equilibrium import residual  # noqa: E402
+from structgen.webs.generator import WebGenerator  # noqa: E402
+from structgen.webs.measures import MECHANICS, mechanics, parameters  # noqa: E402
+from structgen.webs.targets import adjusted, nearest, thickened  # noqa: E402
+from structgen.webs.weights import shipped  # noqa: E402
+
+
+@pytest.mark.parametrize("factor", [0.3, 2.0])
+def test_forces_are_proportional_to_the_cross_section(factor: float) -> None:
+    web = deposit("orb", 0, nodes=30)
+    before, after = mechanics(web), mechanics(thickened(web, factor))
+    for name in ("stiffness", "strength"):
+        assert after[name] == pytest.approx(factor * before[name], rel=1e-6)
+    assert after["toughness"] == pytest.approx(before["toughness"], rel=1e-6)
+    assert residual(thickened(web, factor)) == pytest.approx(residual(web), abs=1e-8)
+
+
+def test_what_can_be_met_is_met_and_the_nearest_is_taken() -> None:
+    webs = [deposit("orb", seed, nodes=30) for seed in range(3)]
+    values = [mechanics(web) for web in webs]
+    made, missed = adjusted(webs[0], {"strength": 3 * values[0]["strength"]})
+    assert mechanics(made)["strength"] == pytest.approx(3 * values[0]["strength"], rel=1e-6)
+    assert missed == pytest.approx(0, abs=1e-9)
+    for place, value in enumerate(values):
+        found, web = nearest(webs, {"toughness": value["toughness"]})
+        assert found == place and np.array_equal(web.radius, webs[place].radius)
+    loose = webs[0].but(anchors=np.zeros(webs[0].n_nodes, dtype=bool))
+    assert adjusted(loose, {"strength": 1.0})[1] == np.inf
+    assert nearest([loose, webs[1]], {"toughness": 1.0})[0] == 1
+
+
+def test_the_shipped_model_gives_what_is_asked_for() -> None:
+    if "orb" not in shipped():
+        pytest.skip("the weights orb are not in this checkout")
+    generator = WebGenerator.from_pretrained("orb")
+    condition = {"n_nodes": 30, "n_edges": 46, "mean_edge_length": 3.0, "strength": 4e4}
+    (web,) = generator.draw([condition], steps=15, candidates=2).webs
+    assert mechanics(web)["strength"] == pytest.approx(4e4, rel=1e-6)
+    found = parameters(web)
+    assert (found["n_nodes"], found["n_edges"]) == (30, 46) and web.connected
+    assert found["mean_edge_length"] == pytest.approx(3.0) and residual(web) < 1e-6
+    (other,) = generator.draw([condition], steps=15, candidates=2).webs
+    assert np.array_equal(web.pos, other.pos) and np.array_equal(web.radius, other.radius)
+    plain = generator.draw([{"n_nodes": 30}], steps=15, exact=False).webs[0]
+    assert plain.n_nodes == 30 and plain.connected
+    assert set(MECHANICS) <= set(mechanics(plain))
+    with pytest.raises(ConfigError, match="candidates"):
+        generator.draw([condition], candidates=0)
