@@ -169,6 +169,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "list a store of campaigns, plot progress, export candidates and scores",
         {"-o": "output"},
     ),
+    ("generate", "solvents"): Command(
+        "pipelines.solvents_design:generate_solvents",
+        "propose eutectic solvents (two components and their ratio) for a target",
+        {"-n": "number", "-o": "output"},
+    ),
     ("predict", "solvents"): Command(
         "pipelines.solvents:predict_solvents",
         "predict liquidus temperatures of the mixtures in a file",

@@ -6,9 +6,13 @@ Loaded at their first use, so that importing the package stays quick.
 from importlib import import_module
 from typing import Any
 
-__all__ = ["component", "phase_diagram"]
+__all__ = ["SolventDesigner", "component", "phase_diagram"]
 
-_HOMES = {"component": "components", "phase_diagram": "diagram"}
+_HOMES = {
+    "SolventDesigner": "designer",
+    "component": "components",
+    "phase_diagram": "diagram",
+}
 
 
 def __getattr__(name: str) -> Any:

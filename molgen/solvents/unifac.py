@@ -41,7 +41,7 @@ def activities(components: Sequence[Component]) -> Activities:
     r, q = counts @ sizes[:, 0], counts @ sizes[:, 1]
 
     def residual(psi: Floats, numbers: Floats) -> Floats:
-        """Logarithms [m, groups] of the activity coefficients of groups in mixtures of groups [m, groups]."""
+        """Log activities [m, groups] of the groups in mixtures of groups [m, groups]."""
         areas = numbers * sizes[:, 1]
         theta = areas / areas.sum(-1, keepdims=True)
         mixed = np.einsum("mi,mij->mj", theta, psi)
