@@ -19,6 +19,7 @@ NOTEBOOKS = (
     "02_steer_molecules.ipynb",
     "03_conformers_and_docking.ipynb",
     "04_spider_webs.ipynb",
+    "05_eutectic_solvents.ipynb",
     "06_network_weights.ipynb",
     "07_design_loop.ipynb",
 )
@@ -211,3 +212,21 @@ def test_the_notebook_of_webs_goes_from_a_model_to_a_body(repository: Path, tmp_
     )
     assert "36 nodes" in said and "connected: True" in said
     assert "'watertight': 1.0" in outputs(done, "text/plain")[-1]
+
+
+@pytest.mark.timeout(600)
+def test_the_notebook_of_solvents_draws_diagrams_and_proposals(
+    repository: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("chemicals")
+    pytest.importorskip("ugropy")
+    path = repository / "notebooks" / "05_eutectic_solvents.ipynb"
+    done = execute(path, repository, tmp_path)
+    said = "".join(
+        o.text for c in done.cells if c.cell_type == "code" for o in c.outputs if "text" in o
+    )
+    assert re.search(r"eutectic at 0\.\d\d menthol, 2[4-9]\d K, by unifac", said)
+    assert re.search(r"eutectic at 0\.\d\d choline chloride, [23]\d\d K, by learned", said)
+    assert "(predicted)" in said
+    assert len(outputs(done, "image/png")) == 4
+    assert "acceptor" in "".join(outputs(done, "text/html"))

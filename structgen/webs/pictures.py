@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,34 @@ COLOURS = {
 
 
 def _figure(**options: Any) -> tuple[Any, Any]:
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
     figure = Figure(**{"figsize": (5.2, 5.0), "layout": "constrained", **options})
     return figure, figure.subplots
 
 
-def save(figure: Any, path: Path) -> Path:
-    """Write a figure as PNG.
+@dataclass(frozen=True)
+class Picture:
+    """A matplotlib figure that a notebook shows whatever its backend is."""
+
+    figure: Any
+
+    def png(self, dpi: int = 120) -> bytes:
+        stream = io.BytesIO()
+        self.figure.savefig(stream, format="png", dpi=dpi)
+        return stream.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png(80)
+
+
+def save(picture: Picture, path: Path) -> Path:
+    """Write a picture as PNG.
 
     Raises:
         OutputError: it cannot be written.
     """
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=120)
-    return write_whole(path, stream.getvalue())
+    return write_whole(path, picture.png())
 
 
 def is_flat(pos: Floats) -> bool:
@@ -91,7 +102,7 @@ def _add_lines(axis: Any, lines: Floats, flat: bool, options: Mapping[str, Any])
         axis.add_collection3d(Line3DCollection(list(lines), **options))
 
 
-def web_picture(webs: Sequence[Web], titles: Sequence[str] = ()) -> Any:
+def web_picture(webs: Sequence[Web], titles: Sequence[str] = ()) -> Picture:
     """Up to nine webs beside each other."""
     shown = list(webs)[:9]
     columns = min(3, len(shown))
@@ -105,10 +116,10 @@ def web_picture(webs: Sequence[Web], titles: Sequence[str] = ()) -> Any:
         axis.set_title(title, fontsize=10)
         if k == 0:
             axis.legend(fontsize=8, frameon=False, loc="upper right")
-    return figure
+    return Picture(figure)
 
 
-def pull_picture(web: Web, test: PullTest) -> Any:
+def pull_picture(web: Web, test: PullTest) -> Picture:
     """The curve, with the breaks, beside the web at rest and near its peak."""
     figure, _ = _figure(figsize=(13, 4.2))
     axis = figure.add_subplot(1, 3, 1)
@@ -130,10 +141,10 @@ def pull_picture(web: Web, test: PullTest) -> Any:
         gone = int((~alive).sum())
         words = "at rest" if place == 2 else f"strain {100 * at / test.extent:.0f} %, {gone} broken"
         beside.set_title(words, fontsize=10)
-    return figure
+    return Picture(figure)
 
 
-def statistics_picture(groups: Mapping[str, Sequence[Web]]) -> Any:
+def statistics_picture(groups: Mapping[str, Sequence[Web]]) -> Picture:
     """Degrees, edge lengths over their mean, and share of held nodes, of several groups of webs."""
     figure, subplots = _figure(figsize=(13, 3.8))
     degree, length, anchors = subplots(1, 3)
@@ -154,4 +165,4 @@ def statistics_picture(groups: Mapping[str, Sequence[Web]]) -> Any:
     anchors.set(ylabel="share of nodes held", xticks=range(len(groups)))
     anchors.set_xticklabels(list(groups), fontsize=8, rotation=15)
     degree.legend(frameon=False, fontsize=8)
-    return figure
+    return Picture(figure)
