@@ -37,6 +37,7 @@ class Picture:
     figure: Any
 
     def png(self, dpi: int = 120) -> bytes:
+        """Return the picture as PNG bytes at `dpi` dots an inch."""
         stream = io.BytesIO()
         self.figure.savefig(stream, format="png", dpi=dpi)
         return stream.getvalue()
