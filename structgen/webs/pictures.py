@@ -86,10 +86,25 @@ def draw_web(axis: Any, web: Web, *, pos: Floats | None = None, alive: Bools | N
             middle = 0.5 * (pos[:, k].max() + pos[:, k].min())
             getattr(axis, f"set_{name}lim")(middle - 0.5 * size[k], middle + 0.5 * size[k])
             axis.locator_params(axis=name, nbins=4)
-        axis.set_box_aspect(size)
+        axis.set_box_aspect(size, zoom=0.88)
+        elevation, azimuth = facing(pos)
+        axis.view_init(elev=elevation, azim=azimuth)
         axis.set_zlabel("z / mm")
     axis.set_xlabel("x / mm")
     axis.set_ylabel("y / mm")
+
+
+def facing(pos: Floats) -> tuple[float, float]:
+    """Elevation and azimuth (degrees) from which points (n, 3) in about one plane show their face.
+
+    15 degrees off its normal, so that depth still shows; the usual corner where there is no plane.
+    """
+    _, spread, axes = np.linalg.svd(pos - pos.mean(axis=0), full_matrices=False)
+    if spread[2] > 0.5 * spread[1]:
+        return 30.0, -60.0
+    x, y, z = axes[2] if axes[2, 2] >= 0 else -axes[2]
+    elevation = float(np.degrees(np.arctan2(z, np.hypot(x, y))))
+    return max(10.0, elevation - 15.0), float(np.degrees(np.arctan2(y, x))) + 15.0
 
 
 def _add_lines(axis: Any, lines: Floats, flat: bool, options: Mapping[str, Any]) -> None:
@@ -116,7 +131,9 @@ def web_picture(webs: Sequence[Web], titles: Sequence[str] = ()) -> Picture:
         title = titles[k] if k < len(titles) else f"{web.n_nodes} nodes, {web.n_edges} threads"
         axis.set_title(title, fontsize=10)
         if k == 0:
-            axis.legend(fontsize=8, frameon=False, loc="upper right")
+            lines, names = axis.get_legend_handles_labels()
+            place = "outside lower center"
+            figure.legend(lines, names, fontsize=8, frameon=False, loc=place, ncols=len(names))
     return Picture(figure)
 
 

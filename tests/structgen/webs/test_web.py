@@ -12,6 +12,7 @@ from diffcore.errors import ConfigError, DataError, OutputError
 from structgen.webs import deposit, from_networkx, from_pyg, make_web, read_web, relax, write_web
 from structgen.webs.equilibrium import NoEquilibrium, residual, solve
 from structgen.webs.io import read_webs, write_webs
+from structgen.webs.pictures import facing
 from structgen.webs.silk import SILKS, axial_stiffness, silk_set
 from structgen.webs.subgraphs import pieces
 from structgen.webs.web import Web, check_structure
@@ -217,3 +218,16 @@ def test_networkx_attributes() -> None:
     assert set(graph.edges[0, 4]) == {"thread", "radius", "tension"}
     with pytest.raises(DataError, match="'pos'"):
         from_networkx(nx.path_graph(3))
+
+
+def test_a_web_in_a_plane_is_pictured_from_its_face() -> None:
+    rng = np.random.default_rng(0)
+    flat = rng.normal(size=(40, 3)) * [10, 10, 0.1]
+    for _ in range(20):
+        turned = flat @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        elevation, azimuth = np.radians(facing(turned))
+        c = np.cos(elevation)
+        eye = np.array([c * np.cos(azimuth), c * np.sin(azimuth), np.sin(elevation)])
+        normal = np.linalg.svd(turned - turned.mean(axis=0))[2][2]
+        assert abs(eye @ normal) > np.cos(np.radians(30))
+    assert facing(rng.normal(size=(400, 3))) == (30.0, -60.0)
