@@ -101,11 +101,10 @@ def _write(
     entropy = both.assign(value=both["value"] / both["value_t"])[["smiles", "value"]]
     hot, hot_error = training.pure_forest(_joined(thermo, melting))
     order, order_error = training.pure_forest(entropy)
-    inputs, base, size = training.inputs(table)
-    answers = (table["temperature"].to_numpy() - base) / size
-    weights = training.row_weights(table["system"].tolist(), size)
-    forest = training.grow(inputs, answers, weights, trees)
-    arrays = forest.arrays("excess") | hot.arrays("melting") | order.arrays("entropy")
+    inputs, _, _ = training.inputs(table)
+    answers = table["temperature"].to_numpy(np.float64)
+    forest = training.grow_pair(inputs, answers, table["system"].tolist(), trees)
+    arrays = forest.arrays("pair") | hot.arrays("melting") | order.arrays("entropy")
     widths = {
         str(name): training.width(part["error"].to_numpy(), part["spread"].to_numpy())
         for name, part in rows.groupby("route")
@@ -114,11 +113,11 @@ def _write(
         "kind": "solvents",
         "name": path.stem,
         "data": {
-            "excess": "Lavrinenko et al. 2023, doi:10.1021/acssuschemeng.3c05207",
+            "pair": "Lavrinenko et al. 2023, doi:10.1021/acssuschemeng.3c05207",
             "pure": "the same, and Fajar et al. 2024, Commun. Chem. 7, 27",
             "licence": "none stated; the tables are not shipped",
         },
-        "recipe": {"trees": trees, "leaf": 2, "max_features": 0.4, "seed": 0},
+        "recipe": {"trees": trees, "leaf": 2, "max_features": 1.0, "seed": 0},
         "widths": widths,
         "errors": {"melting point": hot_error, "entropy of fusion": order_error},
         "quality": lines,

@@ -1,8 +1,8 @@
-"""How far the liquidus of a binary mixture lies from that of an ideal one: features and scale.
+"""How far the liquidus of a binary mixture lies from that of an ideal one: features and reach.
 
-The correction is ``sqrt(4 x1 x2) f(pair, x)``: it vanishes at the pure ends. The features put first
-the component that crystallises first from the ideal liquid, so that exchanging the two changes
-nothing.
+A forest knows the liquidus of the pair; the ideal liquidus holds at the pure ends, and ``reach`` is
+the forest's share in between. The features put first the component that crystallises first from the
+ideal liquid, so that exchanging the two changes nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from molgen.solvents.liquidus import Floats, ideal_temperature
 def scale(x: Floats) -> Floats:
     """``sqrt(4 x (1 - x))``: 1 in the middle, 0 at the pure ends; shaped like ``x``."""
     return np.asarray(np.sqrt(4 * x * (1 - x)))
+
+
+def reach(x: Floats) -> Floats:
+    """``1 - (1 - 4 x (1 - x))^8``: 0 at the pure ends, above 0.9 from x = 0.07; shaped like ``x``."""
+    return np.asarray(1 - (1 - 4 * x * (1 - x)) ** 8)
 
 
 def ideal(first: Component, second: Component, x: Floats) -> Floats:

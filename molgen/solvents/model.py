@@ -1,4 +1,4 @@
-"""The trained model of solvents: excess of the liquidus, melting points, entropies of fusion."""
+"""The trained model of solvents: liquidus of pairs, melting points, entropies of fusion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from diffcore.errors import DataError
 from molgen.solvents.activity import MissingGroups
 from molgen.solvents.components import Component
-from molgen.solvents.excess import features, group_spread, scale
+from molgen.solvents.excess import features, group_spread, ideal, reach
 from molgen.solvents.forest import Forest
 from molgen.solvents.liquidus import Floats, checked_composition, ideal_temperature
 from molgen.solvents.unifac import unifac_curve
@@ -46,14 +46,14 @@ class LiquidusModel:
     """Liquidus temperatures of mixtures, from UNIFAC where it applies and else from a forest.
 
     Attributes:
-        excess: (T - T_ideal) / sqrt(4 x1 x2), K.
+        pair: liquidus of two components, K.
         melting: melting point, K.
         entropy: entropy of fusion, kJ/(mol K).
         errors: mean absolute errors of melting point and entropy of fusion, held out.
         widths: 90 % half widths as multiples of the spread: ``unifac``, ``salt``, ``neutral``.
     """
 
-    excess: Forest
+    pair: Forest
     melting: Forest
     entropy: Forest
     errors: Mapping[str, float]
@@ -76,8 +76,9 @@ class LiquidusModel:
             second: the other one.
             x: mole fractions of the first in (0, 1), [m].
         """
-        trees = self.excess.trees(features(first, second, x))
-        return trees.mean(0) * scale(x), (trees.std(0) + FLOOR) * scale(x)
+        trees, share = self.pair.trees(features(first, second, x)), reach(x)
+        shift = trees.mean(0) - ideal(first, second, x)
+        return shift * share, (trees.std(0) + FLOOR) * share
 
     def learned(self, components: Sequence[Component], x: Floats) -> tuple[Floats, Floats]:
         """Learned liquidus and its spread at m compositions, K, [m].
@@ -151,7 +152,7 @@ def _loaded(path: Path) -> LiquidusModel:
     card = load_card(path)
     arrays = {name: value.numpy() for name, value in load_weights(path, card).items()}
     return LiquidusModel(
-        Forest.from_arrays(arrays, "excess"),
+        Forest.from_arrays(arrays, "pair"),
         Forest.from_arrays(arrays, "melting"),
         Forest.from_arrays(arrays, "entropy"),
         card["errors"],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from molgen.solvents.activity import MissingGroups, group_activity
 from molgen.solvents.components import Component, Known
 from molgen.solvents.descriptors import descriptors
-from molgen.solvents.excess import features, group_spread, ideal, scale
+from molgen.solvents.excess import features, group_spread, ideal, reach
 from molgen.solvents.forest import Floats, Forest, forest_of
 from molgen.solvents.liquidus import liquidus
 from molgen.solvents.model import FLOOR
@@ -43,7 +43,7 @@ def pair_of(row: Any) -> tuple[Component, Component]:
 
 
 def inputs(table: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
-    """Features [m, features], ideal liquidus (K) [m] and scale [m] of a table."""
+    """Features [m, features], ideal liquidus (K) [m] and the forest's share [m] of a table."""
     rows, base = [], []
     for row in table.itertuples():
         first, second = pair_of(row)
@@ -51,10 +51,17 @@ def inputs(table: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
         rows.append(features(first, second, x)[0])
         base.append(ideal(first, second, x)[0])
     x = np.clip(table["x_1"].to_numpy(np.float64), 1e-6, 1 - 1e-6)
-    return np.array(rows), np.array(base), scale(x)
+    return np.array(rows), np.array(base), reach(x)
 
 
-def grow(rows: Floats, answers: Floats, weights: Floats, trees: int = 200, leaf: int = 2) -> Forest:
+def grow(
+    rows: Floats,
+    answers: Floats,
+    weights: Floats,
+    trees: int = 200,
+    leaf: int = 2,
+    share: float = 0.4,
+) -> Forest:
     """Extremely randomised trees (Geurts, Ernst and Wehenkel 2006).
 
     Args:
@@ -63,6 +70,7 @@ def grow(rows: Floats, answers: Floats, weights: Floats, trees: int = 200, leaf:
         weights: of the rows, [m].
         trees: number.
         leaf: least rows in a leaf.
+        share: of the features, tried at a split.
 
     Raises:
         ConfigError: scikit-learn is missing.
@@ -73,14 +81,19 @@ def grow(rows: Floats, answers: Floats, weights: Floats, trees: int = 200, leaf:
         from diffcore.errors import ConfigError
 
         raise ConfigError('training needs scikit-learn: pip install "designloom[loops]"') from None
-    made = ExtraTreesRegressor(trees, min_samples_leaf=leaf, max_features=0.4, random_state=0)
+    made = ExtraTreesRegressor(trees, min_samples_leaf=leaf, max_features=share, random_state=0)
     return forest_of(made.fit(rows, answers, sample_weight=weights).estimators_)
 
 
-def row_weights(systems: Sequence[str], size: Floats) -> Floats:
-    """Weights [m]: the square of the scale over the root of the system's number of rows."""
+def grow_pair(rows: Floats, answers: Floats, systems: Sequence[str], trees: int = 200) -> Forest:
+    """The forest of the liquidus (K) of pairs, from `inputs`' features and measured liquidus [m]."""
+    return grow(rows, answers, row_weights(systems), trees, share=1.0)
+
+
+def row_weights(systems: Sequence[str]) -> Floats:
+    """Weights [m]: one over the root of the system's number of rows."""
     _, place, counts = np.unique(np.asarray(systems), return_inverse=True, return_counts=True)
-    return np.asarray(size**2 / np.sqrt(counts[place]))
+    return np.asarray(1 / np.sqrt(counts[place]))
 
 
 def folds_of(keys: Sequence[str], number: int = 5, seed: int = 0) -> Ints:
@@ -117,15 +130,15 @@ def held_out(
         splits: rows to learn from and rows to predict.
         trees: of each forest.
     """
-    rows, base, size = inputs(table)
-    answers = (table["temperature"].to_numpy(np.float64) - base) / size
+    rows, base, share = inputs(table)
+    answers = table["temperature"].to_numpy(np.float64)
     systems = table["system"].tolist()
     found, spread = np.full(len(table), np.nan), np.full(len(table), np.nan)
     for learn, test in splits:
-        weights = row_weights([systems[i] for i in learn], size[learn])
-        one = grow(rows[learn], answers[learn], weights, trees).trees(rows[test])
-        found[test] = base[test] + one.mean(0) * size[test]
-        spread[test] = (one.std(0) + FLOOR) * size[test]
+        forest = grow_pair(rows[learn], answers[learn], [systems[i] for i in learn], trees)
+        one = forest.trees(rows[test])
+        found[test] = base[test] + (one.mean(0) - base[test]) * share[test]
+        spread[test] = (one.std(0) + FLOOR) * share[test]
     return found, spread
 
 

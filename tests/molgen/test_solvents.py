@@ -9,7 +9,7 @@ import pytest
 
 from diffcore.errors import ConfigError, DataError, ModelFileError
 from molgen.solvents.components import PREDICTED, Component, Known, canonical, component
-from molgen.solvents.excess import features, scale
+from molgen.solvents.excess import features, reach, scale
 from molgen.solvents.fusion import predicted_fusion
 from molgen.solvents.liquidus import R, crystallisation, ideal_temperature, liquidus
 from molgen.solvents.model import LiquidusModel
@@ -174,4 +174,7 @@ def test_a_broken_forest_is_refused() -> None:
 
 
 def test_the_scale_is_one_in_the_middle() -> None:
-    assert np.allclose(scale(np.array([0.0, 0.5, 1.0])), [0, 1, 0])
+    for shape in (scale, reach):
+        assert np.allclose(shape(np.array([0.0, 0.5, 1.0])), [0, 1, 0])
+    x = np.linspace(0, 1, 101)
+    assert np.allclose(reach(x), reach(1 - x)) and (np.diff(reach(x))[:50] >= 0).all()
