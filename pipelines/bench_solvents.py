@@ -16,13 +16,18 @@ TABLE = "lavrinenko2023_DES_init_update.csv"
 
 
 def bench_solvents(
-    data: Path | None = None, trees: int = 200, output: Path | None = None, train: bool = False
+    data: Path | None = None,
+    trees: int = 200,
+    seed: int = 0,
+    output: Path | None = None,
+    train: bool = False,
 ) -> str:
     """Measure the liquidus model on whole systems, and whole components, held out.
 
     Args:
         data: Folder of the published tables; `shared/data/solvents` beside the checkout by default.
         trees: Trees of each forest.
+        seed: Of the folds.
         output: With `train`: .safetensors file to write; else .csv of the held-out predictions.
         train: Also grow the final forests on all data and write them to `output`.
 
@@ -41,9 +46,9 @@ def bench_solvents(
     folder = data or training.default_data()
     table = read_liquidus(folder / TABLE)
     unifac = training.unifac_liquidus(table)
-    learned = training.held_out(table, training.by_system(table), trees)
+    learned = training.held_out(table, training.by_system(table, seed), trees)
     rows = measured(table, learned, unifac)
-    parts = training.by_component(table)
+    parts = training.by_component(table, seed)
     unseen = measured(table, training.held_out(table, parts, trees), unifac)
     lines = ["systems held out", *_lines(table, rows)]
     lines += ["components held out", *_lines(table, unseen)]

@@ -57,9 +57,9 @@ class Component:
     fusion: Known
 
     @property
-    def is_salt(self) -> bool:
-        """Whether it consists of ions (a zwitterion does not)."""
-        return "." in self.smiles and "+" in self.smiles
+    def is_ionic(self) -> bool:
+        """Whether it is a salt or a zwitterion: group contributions know neither."""
+        return has_charges(self.smiles)
 
     @property
     def is_predicted(self) -> bool:
@@ -85,6 +85,19 @@ def canonical(smiles: str) -> str:
             f"got charge {charge:+d}"
         )
     return str(Chem.MolToSmiles(mol, isomericSmiles=False))
+
+
+@lru_cache(maxsize=65536)
+def has_charges(smiles: str) -> bool:
+    """Whether a substance has charges that no neighbour balances (those of a nitro group do)."""
+    from rdkit import Chem
+
+    mol = Chem.MolFromSmiles(smiles)
+    return any(
+        atom.GetFormalCharge()
+        and not any(n.GetFormalCharge() * atom.GetFormalCharge() < 0 for n in atom.GetNeighbors())
+        for atom in mol.GetAtoms()
+    )
 
 
 def component(

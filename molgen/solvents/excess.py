@@ -20,7 +20,7 @@ def scale(x: Floats) -> Floats:
 
 
 def reach(x: Floats) -> Floats:
-    """``1 - (1 - 4 x (1 - x))^8``: 0 at the pure ends, above 0.9 from x = 0.07; shaped like ``x``."""
+    """``1 - (1 - 4 x (1 - x))^8``: 0 at the pure ends, above 0.9 from 0.07; like ``x``."""
     return np.asarray(1 - (1 - 4 * x * (1 - x)) ** 8)
 
 
@@ -53,6 +53,10 @@ def features(first: Component, second: Component, x: Floats) -> Floats:
 
 def _entropy(component: Component) -> float:
     return component.fusion.value / component.melting.value
+
+
+HALF = 0.5
+"""Share of the forest's correction for neutral components without groups: few were learnt from."""
 
 
 def group_spread(x: Floats) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 from diffcore.errors import DataError
 from molgen.solvents.activity import MissingGroups
 from molgen.solvents.components import Component
-from molgen.solvents.excess import features, group_spread, ideal, reach
+from molgen.solvents.excess import HALF, features, group_spread, ideal, reach
 from molgen.solvents.forest import Forest
 from molgen.solvents.liquidus import Floats, checked_composition, ideal_temperature
 from molgen.solvents.unifac import unifac_curve
@@ -50,7 +50,7 @@ class LiquidusModel:
         melting: melting point, K.
         entropy: entropy of fusion, kJ/(mol K).
         errors: mean absolute errors of melting point and entropy of fusion, held out.
-        widths: 90 % half widths as multiples of the spread: ``unifac``, ``salt``, ``neutral``.
+        widths: 90 % half widths as multiples of the spread: ``unifac``, ``ionic``, ``neutral``.
     """
 
     pair: Forest
@@ -80,7 +80,9 @@ class LiquidusModel:
         shift = trees.mean(0) - ideal(first, second, x)
         return shift * share, (trees.std(0) + FLOOR) * share
 
-    def learned(self, components: Sequence[Component], x: Floats) -> tuple[Floats, Floats]:
+    def learned(
+        self, components: Sequence[Component], x: Floats, share: float = 1.0
+    ) -> tuple[Floats, Floats]:
         """Learned liquidus and its spread at m compositions, K, [m].
 
         Three components take the corrections of their pairs by Kohler's rule, weighted with
@@ -89,13 +91,14 @@ class LiquidusModel:
         Args:
             components: n of them.
             x: mole fractions in (0, 1), [m, n].
+            share: of the correction that is added.
         """
         hot = [ideal_temperature(c, x[:, i]) for i, c in enumerate(components)]
         total, spread = np.max(hot, 0), np.zeros(len(x))
         for i, j in combinations(range(len(components)), 2):
             both = x[:, i] + x[:, j]
             shift, width = self.binary(components[i], components[j], x[:, i] / both)
-            total, spread = total + both**2 * shift, spread + both**2 * width
+            total, spread = total + share * both**2 * shift, spread + both**2 * width
         return total, spread
 
     def predict(
@@ -113,8 +116,8 @@ class LiquidusModel:
         """
         check_different(components)
         rows = np.array([checked_composition(row, len(components)) for row in x])
-        salt, reason = any(c.is_salt for c in components), ""
-        if not salt:
+        ionic, reason = any(c.is_ionic for c in components), ""
+        if not ionic:
             try:
                 found = unifac_curve(components, rows)
                 if np.isnan(found).any():
@@ -123,8 +126,9 @@ class LiquidusModel:
                 return _interval(found, self.widths["unifac"] * spread, "unifac")
             except (MissingGroups, DataError) as error:
                 reason = f" ({error})"
-        found, spread = self.learned(components, rows)
-        half = self.widths["salt" if salt else "neutral"] * spread
+        share = 1.0 if ionic else HALF
+        found, spread = self.learned(components, rows, share)
+        half = self.widths["ionic" if ionic else "neutral"] * spread
         return _interval(found, half, f"learned{reason}")
 
 

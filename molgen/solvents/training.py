@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molgen.solvents.activity import MissingGroups, group_activity
-from molgen.solvents.components import Component, Known
+from molgen.solvents.components import Component, Known, has_charges
 from molgen.solvents.descriptors import descriptors
-from molgen.solvents.excess import features, group_spread, ideal, reach
+from molgen.solvents.excess import HALF, features, group_spread, ideal, reach
 from molgen.solvents.forest import Floats, Forest, forest_of
 from molgen.solvents.liquidus import liquidus
 from molgen.solvents.model import FLOOR
@@ -86,7 +86,7 @@ def grow(
 
 
 def grow_pair(rows: Floats, answers: Floats, systems: Sequence[str], trees: int = 200) -> Forest:
-    """The forest of the liquidus (K) of pairs, from `inputs`' features and measured liquidus [m]."""
+    """The forest of the liquidus (K) of pairs, from features of `inputs` and liquidus [m]."""
     return grow(rows, answers, row_weights(systems), trees, share=1.0)
 
 
@@ -105,12 +105,12 @@ def folds_of(keys: Sequence[str], number: int = 5, seed: int = 0) -> Ints:
 
 
 def unifac_liquidus(table: pd.DataFrame) -> Floats:
-    """Liquidus (K) [m] by UNIFAC; NaN for salts and where groups are missing."""
+    """Liquidus (K) [m] by UNIFAC; NaN for salts, zwitterions and where groups are missing."""
     found = np.full(len(table), np.nan)
     for _, part in table.groupby("system"):
         for place, row in zip(part.index, part.itertuples(), strict=True):
             pair = pair_of(row)
-            if any(c.is_salt for c in pair):
+            if any(c.is_ionic for c in pair):
                 break
             x = min(max(float(row.x_1), 1e-6), 1 - 1e-6)
             try:
@@ -142,17 +142,17 @@ def held_out(
     return found, spread
 
 
-def by_system(table: pd.DataFrame) -> list[tuple[Ints, Ints]]:
+def by_system(table: pd.DataFrame, seed: int = 0) -> list[tuple[Ints, Ints]]:
     """Five splits by whole systems."""
-    fold = folds_of(table["system"].tolist())
+    fold = folds_of(table["system"].tolist(), seed=seed)
     return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(5)]
 
 
-def by_component(table: pd.DataFrame) -> list[tuple[Ints, Ints]]:
+def by_component(table: pd.DataFrame, seed: int = 0) -> list[tuple[Ints, Ints]]:
     """Five splits by components: of every test pair one component is in no pair learnt from."""
     pairs = list(zip(table["smiles_1"], table["smiles_2"], strict=True))
     key = [min(pair) for pair in pairs]
-    fold, splits = folds_of(key), []
+    fold, splits = folds_of(key, seed=seed), []
     for k in range(5):
         test = np.flatnonzero(fold == k)
         out = {key[i] for i in test}
@@ -170,12 +170,14 @@ def combined(
     table: pd.DataFrame, learned: tuple[Floats, Floats], unifac: Floats
 ) -> tuple[Floats, Floats, NDArray[np.str_]]:
     """Liquidus, spread (K) and route of each row, as `LiquidusModel.predict` chooses."""
-    salt = table["smiles_1"].str.contains(r"\.") | table["smiles_2"].str.contains(r"\.")
+    ionic = (table["smiles_1"].map(has_charges) | table["smiles_2"].map(has_charges)).to_numpy()
     group = ~np.isnan(unifac)
-    route = np.where(group, "unifac", np.where(salt.to_numpy(bool), "salt", "neutral"))
+    route = np.where(group, "unifac", np.where(ionic, "ionic", "neutral"))
+    _, base, _ = inputs(table)
+    forest = base + np.where(ionic, 1.0, HALF) * (learned[0] - base)
     x = np.clip(table["x_1"].to_numpy(np.float64), 1e-6, 1 - 1e-6)
     return (
-        np.where(group, unifac, learned[0]),
+        np.where(group, unifac, forest),
         np.where(group, group_spread(x), learned[1]),
         route,
     )

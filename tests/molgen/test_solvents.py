@@ -178,3 +178,25 @@ def test_the_scale_is_one_in_the_middle() -> None:
         assert np.allclose(shape(np.array([0.0, 0.5, 1.0])), [0, 1, 0])
     x = np.linspace(0, 1, 101)
     assert np.allclose(reach(x), reach(1 - x)) and (np.diff(reach(x))[:50] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("smiles", "charged"),
+    [
+        ("C[N+](C)(C)CC(=O)[O-]", True),
+        ("C[N+](C)(C)CCO.[Cl-]", True),
+        ("O=[N+]([O-])c1ccccc1", False),
+        ("CC(=O)O", False),
+    ],
+)
+def test_groups_are_for_substances_without_free_charges(smiles: str, charged: bool) -> None:
+    one = Component(smiles, smiles, Known(400, "given"), Known(20, "given"))
+    assert one.is_ionic == charged
+
+
+def test_a_zwitterion_is_left_to_the_learned_model() -> None:
+    pytest.importorskip("ugropy")
+    betaine = "C[N+](C)(C)CC(=O)[O-]"
+    one = Component("betaine", betaine, Known(574, "given"), Known(20, "given"))
+    found = LiquidusModel.from_pretrained().predict((one, THYMOL), [[0.3, 0.7]])
+    assert found.method == "learned"
