@@ -21,10 +21,17 @@ RANGES: dict[str, tuple[float, float]] = {
     "free_zone": (0.05, 0.4),
     "anomalies": (0.0, 0.2),
     "irregular": (0.0, 0.3),
+    "anchor_thickness": (0.7, 2.0),
+    "frame_thickness": (0.5, 1.5),
+    "spiral_thickness": (0.3, 1.5),
 }
-"""Measures of an orb (see `structgen.webs.deposition.Orb`) and what they may be."""
+"""Measures of an orb (see `structgen.webs.deposition.Orb`) and what they may be.
+
+Thicknesses are diameters of a class of threads over those of a laid web; radii keep theirs.
+"""
 
 WHOLE = ("corners", "radii", "turns")
+THICKNESS = "_thickness"
 
 
 class Orbs:
@@ -73,7 +80,7 @@ def web_toughness(
     """Work to failure for each volume of silk, MJ/m^3 (`structgen.webs.mechanics.pull`).
 
     Args:
-        measures: of an orb, as in `RANGES`.
+        measures: of an orb, as in `RANGES`; thicknesses that are not given are 1.
         load: push or stretch.
         material: mm^3 of silk that every web gets: its threads are made thicker or thinner by one
             factor, at the same prestress; 0 leaves them as they were laid.
@@ -103,8 +110,26 @@ def silk_volume(measures: Mapping[str, float], *, seed: int = 0) -> float:
 def _web(text: str, seed: int) -> Web:
     from structgen.webs.deposition import Orb, orb
 
+    measures = json.loads(text)
+    sizes = {name: measures.pop(name) for name in list(measures) if name.endswith(THICKNESS)}
     try:
-        shape = Orb(**json.loads(text))
+        shape = Orb(**measures)
     except TypeError as error:
         raise ConfigError(f"expected measures of an orb, got {text}") from error
-    return orb(np.random.default_rng(seed), shape)
+    return _thickened(orb(np.random.default_rng(seed), shape), sizes)
+
+
+def _thickened(web: Web, sizes: Mapping[str, float]) -> Web:
+    """The web with classes of threads made thicker or thinner at their prestress, balanced anew."""
+    from structgen.webs.equilibrium import relax
+    from structgen.webs.web import THREADS
+
+    if not sizes:
+        return web
+    factor = np.ones(web.n_edges)
+    for name, size in sizes.items():
+        kind = name.removesuffix(THICKNESS)
+        if kind not in THREADS or not 0 < size < float("inf"):
+            raise ConfigError(f"{name}: expected a number above 0 for one of {THREADS}, got {size}")
+        factor[web.thread == THREADS.index(kind)] = size
+    return relax(web.but(radius=web.radius * factor, tension=web.tension * factor**2))

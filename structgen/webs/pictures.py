@@ -62,7 +62,11 @@ def is_flat(pos: Floats) -> bool:
 
 
 def draw_web(axis: Any, web: Web, *, pos: Floats | None = None, alive: Bools | None = None) -> None:
-    """Threads coloured by class, anchors as dots, on axes that are 3D unless the web is flat."""
+    """Threads coloured by class, anchors as dots, on axes that are 3D unless the web is flat.
+
+    A web at rest shows its face; moved ones (`pos`) are seen from the same corner, whatever moved.
+    """
+    corner = pos is not None and is_flat(web.pos)
     pos = web.pos if pos is None else pos
     alive = np.ones(web.n_edges, dtype=bool) if alive is None else alive
     flat = getattr(axis, "name", "") != "3d"
@@ -87,8 +91,9 @@ def draw_web(axis: Any, web: Web, *, pos: Floats | None = None, alive: Bools | N
             getattr(axis, f"set_{name}lim")(middle - 0.5 * size[k], middle + 0.5 * size[k])
             axis.locator_params(axis=name, nbins=4)
         axis.set_box_aspect(size, zoom=0.88)
-        elevation, azimuth = facing(pos)
-        axis.view_init(elev=elevation, azim=azimuth)
+        if not corner:
+            elevation, azimuth = facing(pos)
+            axis.view_init(elev=elevation, azim=azimuth)
         axis.set_zlabel("z / mm")
     axis.set_xlabel("x / mm")
     axis.set_ylabel("y / mm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipelines.design.gaussian import components  # noqa: E402
 from pipelines.design.live import Live  # noqa: E402
 from pipelines.design.page import write_page  # noqa: E402
 from pipelines.design.surrogate import acquire, thompson  # noqa: E402
+from structgen.webs.web import THREADS  # noqa: E402
 
 
 def small(name: str, folder: Path, **changes: Any) -> Campaign:
@@ -77,7 +79,7 @@ def test_the_web_campaign(tmp_path: Path) -> None:
     assert len(result.history.rows) == 18 and result.hypervolume and result.hypervolume > 0
     assert len({row.values["web_toughness"] for row in result.front}) == 1
     for row in result.front:
-        assert 10 < row.values["web_toughness"] < 300  # MJ/m^3: dragline itself takes about 150
+        assert 10 < row.values["web_toughness"] < 330  # MJ/m^3: dragline itself takes 164
 
 
 def test_webs_are_compared_at_one_volume_of_silk() -> None:
@@ -93,6 +95,24 @@ def test_webs_are_compared_at_one_volume_of_silk() -> None:
     assert web_toughness(measures, material=2 * own) == pytest.approx(as_laid, rel=0.05)
     with pytest.raises(ConfigError, match="material"):
         web_toughness(measures, material=-1.0)
+    with pytest.raises(ConfigError, match="wire_thickness"):
+        web_toughness({**measures, "wire_thickness": 1.0})
+
+
+def test_a_web_with_thicker_threads_of_a_class_is_still_in_balance() -> None:
+    from pipelines.design.webs import Orbs, silk_volume
+    from pipelines.design.webs import _web as laid
+    from structgen.webs.equilibrium import residual
+
+    measures = next(Orbs().sample(0, 0, 1))
+    plain = {k: 1.0 if k.endswith("_thickness") else v for k, v in measures.items()}
+    web = laid(json.dumps({**plain, "frame_thickness": 2.0}), 0)
+    without = laid(json.dumps({k: v for k, v in plain.items() if "thick" not in k}), 0)
+    frame = web.thread == THREADS.index("frame")
+    assert np.allclose(web.radius[frame], 2 * without.radius[frame])
+    assert np.allclose(web.radius[~frame], without.radius[~frame])
+    assert residual(web) < 1e-6 and (web.tension > 0).all()
+    assert silk_volume({**plain, "spiral_thickness": 0.3}) < silk_volume(plain)
 
 
 def test_docking_is_an_evaluator(tmp_path: Path) -> None:
