@@ -141,6 +141,29 @@ def masked_decoding(process: Process, at: Interval, rng: Rng) -> Tensor:
     return domain.project(torch.where(reveal, drawn, at.x), at.mask)
 
 
+def left_to_right(process: Process, at: Interval, rng: Rng) -> Tensor:
+    """Draw the masked elements in order: a causal network as a denoiser, one element a step.
+
+    After the step the first (1 - s) (N + 1) of N elements carry a class; those that carry one keep
+    it. A grid of N + 1 even steps draws one at a time and none with the last prediction: exact for
+    a network that sees what comes before.
+
+    Raises:
+        ConfigError: the kernel has no mask class.
+    """
+    assert isinstance(process, Categorical)
+    kernel, domain = process.kernel, process.domain
+    if kernel.mask_class is None:
+        raise ConfigError("left_to_right needs a kernel with a mask class")
+    shown = torch.arange(kernel.classes, device=at.x.device) != kernel.mask_class
+    drawn = random.categorical(at.clean * shown, domain.tie(random.uniform(rng, at.clean[..., 0])))
+    elements = at.x[0].numel()
+    index = torch.arange(elements, device=at.x.device).reshape(1, *at.x.shape[1:])
+    reach = expand(1 - at.s, at.x) * (elements + 1) + 1e-3
+    reveal = (at.x == kernel.mask_class) & (domain.tie(index) + 1 <= reach)
+    return domain.project(torch.where(reveal, drawn, at.x), at.mask)
+
+
 @dataclass(frozen=True)
 class Solver:
     """A rule for each kind of field; ``corrector`` evaluates twice a step and averages (Heun)."""
@@ -163,6 +186,7 @@ SOLVERS: Mapping[str, Solver] = {
     "renoise": Solver(ddim, renoise),
     "tau_leaping": Solver(ddim, tau_leaping),
     "masked": Solver(ddim, masked_decoding),
+    "left_to_right": Solver(ddim, left_to_right),
 }
 """Every solver by name. ``heun`` averages the predictions of both ends, in exponential form."""
 

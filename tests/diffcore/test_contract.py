@@ -163,7 +163,7 @@ def _translate(toy: Toy, d: Denoiser, start: State, rng: list[torch.Generator]) 
 def _sampler(name: str) -> Make:
     def make(toy: Toy, d: Denoiser, start: State, rng: list[torch.Generator]) -> State | None:
         masks = [toy.processes[n].kernel.mask_class is not None for n in classes(toy)]
-        if name == "masked" and not all(masks):
+        if name in ("masked", "left_to_right") and not all(masks):
             return None
         schedules = [type(toy.processes[n].schedule).__name__ for n in numbers(toy)]
         if name == "flow_euler" and set(schedules) - {"FlowTime"}:

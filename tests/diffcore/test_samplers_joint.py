@@ -5,7 +5,7 @@ import torch
 from scipy.stats import chisquare
 
 from diffcore import random
-from diffcore.denoisers import PREVIOUS, Counted, Oracle
+from diffcore.denoisers import PREVIOUS, Context, Counted, Oracle
 from diffcore.domains import Nodes, Pairs, Points
 from diffcore.errors import ConfigError
 from diffcore.processes import (
@@ -29,10 +29,11 @@ from diffcore.samplers import (
     step,
 )
 from diffcore.schedules import Cosine, FlowTime, power_grid, uniform_grid
-from diffcore.state import State
+from diffcore.state import State, Times
 
 SHARES = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 STEPS = 50
+MASKED = ("masked", "tau_leaping", "left_to_right")
 
 
 def molecules() -> State:
@@ -91,6 +92,31 @@ def test_masked_solvers_return_data(name: str) -> None:
     made = sample(oracle, processes, start, power_grid(STEPS), rng, method=solver(name))
     # two elements revealed in one step are drawn independently and may disagree for good
     assert (which(made, oracle.data) >= 0).float().mean() > 0.97
+
+
+def test_left_to_right_draws_one_token_a_step() -> None:
+    processes = {"tok": Categorical(FlowTime(), Nodes(), absorbing_kernel(3))}
+    data = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 1], [1, 0, 0]])
+    shares = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+    oracle = Oracle(
+        processes, State({"tok": data}, torch.ones(4, 3, dtype=torch.bool)), shares.log()
+    )
+    seen = []
+
+    def watched(state: State, times: Times, context: Context) -> State:
+        seen.append((state["tok"] != 2).long())
+        return oracle(state, times, context)
+
+    rng = random.generator(8)
+    start = prior(processes, torch.ones(4000, 3, dtype=torch.bool), rng)
+    grid = uniform_grid(4)
+    made = sample(watched, processes, start, grid, rng, method=solver("left_to_right"))["tok"]
+    for k, shown in enumerate(seen):
+        assert (shown == (torch.arange(3) < k)).all()
+    found = (made.unsqueeze(1) == data).all(-1)
+    assert found.any(1).all()  # one at a time loses no correlation
+    counts = found.sum(0).numpy()
+    assert chisquare(counts, (shares * 4000).numpy()).pvalue > 1e-3
 
 
 def two_tokens(kernel: Kernel) -> tuple[dict[str, Process], Oracle]:
@@ -233,7 +259,7 @@ def test_given_fields_are_clamped_and_condition_the_rest(name: str, given: str) 
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_row_is_bit_identical_in_any_batch(name: str) -> None:
-    processes, oracle = joint(masked=name in ("masked", "tau_leaping"))
+    processes, oracle = joint(masked=name in MASKED)
 
     def run(rows: list[int]) -> State:
         rngs = random.row_generators(11, rows)
@@ -251,7 +277,7 @@ def test_a_row_is_bit_identical_in_any_batch(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "calls"), [(n, 13 if n == "heun" else 7) for n in SOLVERS])
 def test_evaluations(name: str, calls: int) -> None:
-    processes, oracle = joint(masked=name in ("masked", "tau_leaping"))
+    processes, oracle = joint(masked=name in MASKED)
     counted, ticks = Counted(oracle), []
     rng = random.generator(0)
     start = prior(processes, torch.ones(2, 3, dtype=torch.bool), rng)
