@@ -1,0 +1,1 @@
+"""Molecules as sequences of tokens: SMILES and SELFIES, models that read and that write them."""

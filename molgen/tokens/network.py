@@ -1,0 +1,111 @@
+"""One transformer for every model of tokens: it is told tokens, numbers and a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the network.
+
+    Attributes:
+        width: features of a token.
+        layers: blocks.
+        heads: of the attention.
+    """
+
+    width: int = 160
+    layers: int = 5
+    heads: int = 5
+
+
+class Block(nn.Module):
+    """Attention and a gated layer, both modulated by what the network is told (DiT, 2023)."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        d = size.width
+        self.heads = size.heads
+        self.first = nn.LayerNorm(d, elementwise_affine=False)
+        self.second = nn.LayerNorm(d, elementwise_affine=False)
+        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.inner = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
+        self.told = nn.Linear(d, 6 * d)
+        nn.init.zeros_(self.told.weight)
+        nn.init.zeros_(self.told.bias)
+
+    def forward(self, h: Tensor, told: Tensor, causal: bool) -> Tensor:
+        """Tokens [B, L, D] told [B, D] -> [B, L, D]."""
+        a, b, c, d, e, f = self.told(F.silu(told)).unsqueeze(1).chunk(6, -1)
+        x = self.first(h) * (1 + a) + b
+        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(*parts.unbind(0), is_causal=causal)
+        h = h + (1 + c) * self.out(x.transpose(1, 2).flatten(-2))
+        x = self.second(h) * (1 + d) + e
+        return h + (1 + f) * self.inner(x)
+
+
+class TokenNetwork(nn.Module):
+    """Tokens, numbers and a time to logits of the tokens, or to the numbers.
+
+    Args:
+        size: of the network.
+        classes: of a token.
+        length: tokens of a row.
+        numbers: that it is told, and that it predicts if ``reads``.
+        causal: no token sees a later one.
+        reads: the output are numbers, not logits.
+    """
+
+    def __init__(
+        self,
+        size: Size,
+        classes: int,
+        length: int,
+        numbers: int,
+        *,
+        causal: bool = False,
+        reads: bool = False,
+    ) -> None:
+        super().__init__()
+        d = size.width
+        self.causal, self.reads = causal, reads
+        self.token, self.previous = nn.Linear(classes, d), nn.Linear(classes, d, bias=False)
+        self.place = nn.Parameter(0.02 * torch.randn(length, d))
+        self.told = nn.Sequential(nn.Linear(2 * numbers + 17, d), nn.SiLU(), nn.Linear(d, d))
+        self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
+        self.norm = nn.LayerNorm(d)
+        self.head = nn.Linear(d, numbers if reads else classes)
+
+    def forward(
+        self, features: Tensor, numbers: Tensor, time: Tensor, previous: Tensor | None = None
+    ) -> Tensor:
+        """See the class.
+
+        Args:
+            features: one-hot or noisy [B, L, K].
+            numbers: [B, P], NaN where not told.
+            time: [B].
+            previous: the last prediction [B, L, K].
+
+        Returns:
+            [B, L, K], or [B, P].
+        """
+        known = ~numbers.isnan()
+        angles = time.unsqueeze(1) * torch.pi * 2.0 ** torch.arange(-1, 7, device=time.device)
+        waves = torch.cat([time.unsqueeze(1), angles.sin(), angles.cos()], 1)
+        told = self.told(torch.cat([numbers.nan_to_num(0.0), known.to(waves.dtype), waves], 1))
+        h = self.token(features) + self.place[: features.shape[1]]
+        if previous is not None:
+            h = h + self.previous(previous)
+        for block in self.blocks:
+            h = block(h, told, self.causal)
+        if self.reads:
+            h = h.mean(1) + told
+        out: Tensor = self.head(self.norm(h))
+        return out

@@ -1,0 +1,248 @@
+"""Tokens as denoising tasks: fields, processes and networks, and the way from and to SMILES.
+
+Two fields: ``token``, classes [B, L], and ``property``, standardised numbers [B, P]. A task
+generates one of them; the other is a condition. A reader of properties is the task whose one noisy
+field is the property. So the shared objective, training loop and samplers serve unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffcore.denoisers import PREVIOUS, Context, as_clean
+from diffcore.domains import Domain, Grid, Nodes
+from diffcore.errors import ConfigError
+from diffcore.processes import (
+    Categorical,
+    Gaussian,
+    Process,
+    absorbing_kernel,
+    mask_and_replace_kernel,
+)
+from diffcore.random import Rng
+from diffcore.schedules import Cosine, FlowTime, Schedule
+from diffcore.state import State, Times
+from molgen.tokens.network import Size, TokenNetwork
+from molgen.tokens.vocabulary import END, Vocabulary
+
+WRITERS = ("causal", "absorbing", "replacing", "analog")
+READERS = ("direct", "diffusion")
+
+
+@dataclass(frozen=True)
+class TokenTask:
+    """What a model of tokens is made of.
+
+    Attributes:
+        vocabulary: of the tokens.
+        properties: names with mean and standard deviation in the training data.
+        method: one of `WRITERS`, which generate tokens and are told properties: a causal
+            transformer, absorbing or mask-and-replace diffusion, analog diffusion (one-hot vectors
+            under Gaussian noise); or one of `READERS`, which are told tokens and predict the
+            properties at once or by diffusion.
+        size: of the network.
+    """
+
+    vocabulary: Vocabulary
+    properties: Mapping[str, tuple[float, float]]
+    method: str
+    size: Size = field(default_factory=Size)
+
+    def __post_init__(self) -> None:
+        """Check the method."""
+        if self.method not in (*WRITERS, *READERS):
+            known = ", ".join((*WRITERS, *READERS))
+            raise ConfigError(f"unknown method {self.method!r}; known: {known}")
+
+    @property
+    def reads(self) -> bool:
+        """Whether properties are predicted, not tokens."""
+        return self.method in READERS
+
+    def processes(self) -> dict[str, Process]:
+        """The one field that is generated, as a sampler needs it."""
+        k = self.vocabulary.classes
+        if self.reads:
+            return {"property": Gaussian(Cosine(), Grid((len(self.properties),)))}
+        if self.method == "analog":
+            return {"token": Gaussian(Cosine(), Nodes((k,)))}
+        kernel = mask_and_replace_kernel(k) if self.method == "replacing" else absorbing_kernel(k)
+        return {"token": Categorical(FlowTime(), Nodes(), kernel)}
+
+    def taught(self) -> dict[str, Process]:
+        """The same as a trainer needs it: a causal model sees the clean tokens."""
+        processes = self.processes()
+        if self.method == "causal":
+            token = processes["token"]
+            assert isinstance(token, Categorical)
+            return {"token": TeacherForced(token)}
+        return processes
+
+    def build(self) -> TokenNetwork:
+        """A network with fresh weights."""
+        v = self.vocabulary
+        return TokenNetwork(
+            self.size,
+            v.classes,
+            v.length,
+            len(self.properties),
+            causal=self.method == "causal",
+            reads=self.reads,
+        )
+
+    def encode(self, tokens: Tensor, properties: Tensor) -> State:
+        """Clean state from classes [B, L] and properties [B, P] in physical units, NaN not known.
+
+        The mask says which tokens count in the loss: for a causal model up to the first end.
+        """
+        mask = torch.ones(tokens.shape, dtype=torch.bool)
+        if self.method == "causal":
+            mask = (tokens == END).cumsum(1) <= 1
+        x = tokens
+        if self.method == "analog":
+            x = F.one_hot(tokens, self.vocabulary.classes).float()
+        return State({"token": x, "property": self.standardised(properties)}, mask)
+
+    @property
+    def moments(self) -> Tensor:
+        """Mean and standard deviation of the properties, [2, P] float64."""
+        return torch.tensor(list(self.properties.values()), dtype=torch.float64).reshape(-1, 2).T
+
+    def standardised(self, values: Tensor) -> Tensor:
+        """Properties [B, P] in units of their spread, float32."""
+        mean, std = self.moments
+        return ((values.double() - mean) / std).float()
+
+    def physical(self, values: Tensor) -> Tensor:
+        """The way back, float64."""
+        mean, std = self.moments
+        return values.double() * std + mean
+
+    def to_json(self) -> dict[str, Any]:
+        """A value for the model's card."""
+        return {
+            "vocabulary": self.vocabulary.to_json(),
+            "properties": {name: list(both) for name, both in self.properties.items()},
+            "method": self.method,
+            "size": asdict(self.size),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TokenTask:
+        """The task of a model's card.
+
+        Raises:
+            ConfigError: keys are missing or unknown.
+        """
+        try:
+            said = value["vocabulary"]
+            return cls(
+                Vocabulary(said["notation"], tuple(said["symbols"]), int(said["length"])),
+                {n: (float(a), float(b)) for n, (a, b) in value["properties"].items()},
+                str(value["method"]),
+                Size(**value["size"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"not a task of tokens: {error}") from error
+
+
+@dataclass(frozen=True)
+class TeacherForced:
+    """A categorical process that corrupts nothing: the network itself hides what comes later.
+
+    Attributes:
+        inner: what the sampler uses.
+    """
+
+    inner: Categorical
+
+    @property
+    def schedule(self) -> Schedule:
+        """Of the inner process."""
+        return self.inner.schedule
+
+    @property
+    def domain(self) -> Domain:
+        """Of the inner process."""
+        return self.inner.domain
+
+    def prior(self, mask: Tensor, rng: Rng) -> Tensor:
+        """All masked."""
+        return self.inner.prior(mask, rng)
+
+    def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+        """The clean tokens."""
+        return clean
+
+    def reverse(
+        self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng
+    ) -> Tensor:
+        """Of the inner process."""
+        return self.inner.reverse(x, clean, t, s, mask, rng)
+
+    def log_prob(
+        self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Of the inner process."""
+        return self.inner.log_prob(x_s, x, clean, t, s, mask)
+
+    def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Mean cross-entropy per token that counts, [B]."""
+        return self.inner.loss(clean, target, mask)
+
+    def decode(self, clean: Tensor, mask: Tensor) -> Tensor:
+        """The most likely class."""
+        return self.inner.decode(clean, mask)
+
+
+@dataclass(frozen=True)
+class TokenDenoiser:
+    """The network in the x0 convention.
+
+    Attributes:
+        network: of the task.
+        task: says what is what.
+        carry: tokens that are not masked are certain (Sahoo et al. 2024, MDLM); not while a causal
+            network is taught, which is asked for all of them.
+    """
+
+    network: TokenNetwork
+    task: TokenTask
+    carry: bool = True
+
+    def __call__(self, state: State, times: Times, context: Context) -> State:
+        """Predict the clean field."""
+        task, x = self.task, state["token"]
+        k, dtype = task.vocabulary.classes, self.network.place.dtype
+        if task.reads:
+            return State({"property": self._read(state, times)}, state.mask)
+        features = x if x.is_floating_point() else F.one_hot(x, k).to(dtype)
+        time = times["token"].to(dtype)
+        if task.method == "causal":
+            start = F.one_hot(torch.full_like(x[:, :1], k - 1), k).to(dtype)
+            features, time = torch.cat([start, features[:, :-1]], 1), torch.zeros_like(time)
+        previous = context.get(PREVIOUS)
+        raw = self.network(
+            features, state["property"], time, None if previous is None else previous["token"]
+        )
+        process = task.processes()["token"]
+        clean = as_clean(raw, x, times["token"], process, state.mask, "x0")
+        if task.method in ("causal", "absorbing") and self.carry:
+            shown = (x != k - 1).unsqueeze(-1)
+            clean = torch.where(shown, F.one_hot(x, k).to(clean.dtype), clean)
+        return State({"token": clean}, state.mask)
+
+    def _read(self, state: State, times: Times) -> Tensor:
+        x, noisy = state["token"], state["property"]
+        features = F.one_hot(x, self.task.vocabulary.classes).to(noisy.dtype)
+        time = times["property"].to(noisy.dtype)
+        if self.task.method == "direct":  # the posterior mean given pure noise: a regression
+            noisy, time = torch.zeros_like(noisy), torch.ones_like(time)
+        out: Tensor = self.network(features, noisy, time)
+        return out.float()

@@ -1,0 +1,129 @@
+"""Training of the models that read and write molecules as tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from diffcore.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from molgen.tokens.tables import TokenTable
+    from molgen.tokens.task import TokenTask
+
+SELF_CONDITIONED = ("analog",)
+TEXTS = {"smiles": 4, "selfies": 1}
+
+
+def train_tokens(
+    method: str = "causal",
+    notation: str = "",
+    max_time: str = "00:15:00",
+    out: str = "runs/tokens",
+    width: int = 160,
+    layers: int = 5,
+    batch: int = 256,
+    lr: float = 1e-3,
+    accelerator: str = "cpu",
+    precision: str = "bf16-mixed",
+    threads: int = 0,
+    resume: bool = False,
+    seed: int = 0,
+) -> Path:
+    """Train a model of QM9's molecules as tokens.
+
+    Args:
+        method: Writers, told properties: causal, absorbing, replacing, analog. Readers, told
+            tokens: direct, diffusion.
+        notation: smiles or selfies; by default SELFIES for writers, SMILES for readers.
+        max_time: Time budget, HH:MM:SS.
+        out: Folder of the checkpoint, the curve and the weights.
+        width: Features of a token.
+        layers: Blocks of the transformer.
+        batch: Molecules a batch.
+        lr: Peak learning rate.
+        accelerator: cpu, gpu or auto.
+        precision: As Lightning names it.
+        threads: Threads of the tensor library, 0 for torch's own choice.
+        resume: Continue the run of the folder.
+        seed: Of weights, order and noise.
+
+    Returns:
+        Path of the weights file.
+
+    Raises:
+        ConfigError: An option is outside what is allowed.
+        OutputError: The folder holds a training run already.
+    """
+    import torch
+
+    from diffcore import random, training
+    from diffcore.objective import Objective
+    from molgen.datasets import qm9
+    from molgen.tokens.network import Size, TokenNetwork
+    from molgen.tokens.tables import choose, token_table
+    from molgen.tokens.task import READERS, TokenDenoiser, TokenTask
+    from molgen.weights.files import write_model
+    from pipelines.train import hardware, seconds
+
+    folder = Path(out)
+    if (folder / "last.ckpt").exists() and not resume:
+        raise OutputError(f"{folder} holds a training run already; --resume continues it")
+    if width < 32 or width % 32 or layers < 1 or batch < 1:
+        raise ConfigError("--width: expected a multiple of 32; --layers, --batch: 1 or more")
+    if threads:
+        torch.set_num_threads(threads)
+    reads = method in READERS
+    notation = notation or ("smiles" if reads else "selfies")
+    parity = "even" if reads else "odd"
+    table = token_table(choose(qm9.load(), "train", parity), notation, TEXTS.get(notation, 1), seed)
+    task = TokenTask(table.vocabulary, table.moments, method, Size(width, layers, width // 32))
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(random.generator(seed).get_state())
+        network = task.build()
+    objective = Objective(
+        weighting="uniform",
+        self_condition=0.5 if method in SELF_CONDITIONED else 0.0,
+        independent=0.0,
+        align=False,
+        condition_drop=0.0 if reads else 0.15,
+    )
+    budget = training.Budget(seconds(max_time))
+    module = training.Diffusion(
+        network,
+        lambda net: TokenDenoiser(cast(TokenNetwork, net), task, carry=method != "causal"),
+        task.taught(),
+        objective,
+        training.Optimisation(lr=lr, warmup=200, ema=0.999, seed=seed),
+        budget,
+    )
+    run = training.Run(
+        folder, budget.seconds, resume, accelerator, precision=precision, curve_every=60.0
+    )
+    training.fit(module, Stream(table, task, batch, seed, module), run)
+    card = {
+        "kind": "tokens",
+        "name": f"qm9-{method}-{notation}",
+        "data": {"name": "qm9", "part": f"train, {parity} numbers", "molecules": len(table)},
+        "recipe": training.describe(objective, module.optimisation) | {"batch": batch},
+        "seed": seed,
+        "trained": {
+            "minutes": round(budget.elapsed / 60, 1),
+            "steps": module.global_step,
+            **hardware(run),
+        },
+        "task": task.to_json(),
+    }
+    weights = module.averaged.state_dict()
+    return write_model(folder / f"qm9-{method}-{notation}.safetensors", weights, card)
+
+
+class Stream:
+    """Batches that go on where a resumed run stopped."""
+
+    def __init__(self, table: TokenTable, task: TokenTask, size: int, seed: int, run: Any) -> None:
+        self.table, self.task, self.size, self.seed, self.run = table, task, size, seed, run
+
+    def __iter__(self) -> Any:
+        """Endless."""
+        return self.table.batches(self.task, self.size, self.seed, int(self.run.global_step))
