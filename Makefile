@@ -11,7 +11,7 @@ SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_in
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	if "$$name" -c '$(SUPPORTED)' >/dev/null 2>&1; then echo "$$name"; break; fi; done)
 VENV ?= .venv
-EXTRAS ?= dev,qm9,interop,trust,conformers,docking,loops,solvents,webs
+EXTRAS ?= dev,qm9,interop,trust,conformers,docking,loops,solvents,tokens,webs
 PYTEST_ARGS ?=
 
 # The pins choose a CPU build of torch where one is on disk; never install torch without them.

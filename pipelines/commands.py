@@ -41,6 +41,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "make ranked 3D conformers of the molecules in a file",
         {"-n": "number", "-o": "output"},
     ),
+    ("generate", "smiles"): Command(
+        "pipelines.tokens:generate_smiles",
+        "write SMILES for properties with a model of tokens",
+        {"-n": "number", "-o": "output"},
+    ),
     ("generate", "webs"): Command(
         "pipelines.webs:generate_webs",
         "lay spider webs thread by thread, or draw them with a trained model",
@@ -101,6 +106,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "train a zoo of networks and a generator of network weights",
         {"-o": "out"},
     ),
+    ("train", "tokens"): Command(
+        "pipelines.train_tokens:train_tokens",
+        "train a model that writes SMILES for properties, or reads properties off SMILES",
+        {"-o": "out"},
+    ),
     ("bench", "webs"): Command(
         "pipelines.bench_webs:bench_webs",
         "ask for the parameters of webs never seen, beside laid webs and random pieces (minutes)",
@@ -113,6 +123,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("bench", "weights"): Command(
         "pipelines.bench_weights:bench_weights",
         "try generated networks on data sets seen and left out, beside all baselines (minutes)",
+    ),
+    ("bench", "tokens"): Command(
+        "pipelines.tokens:bench_tokens",
+        "read properties off SMILES and write SMILES for properties, beside baselines (minutes)",
+        {"-n": "number"},
     ),
     ("bench", "molecules"): Command(
         "pipelines.bench:bench_molecules",

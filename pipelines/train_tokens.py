@@ -25,10 +25,11 @@ def train_tokens(
     batch: int = 256,
     lr: float = 1e-3,
     accelerator: str = "cpu",
-    precision: str = "bf16-mixed",
+    precision: str = "32-true",
     threads: int = 0,
     resume: bool = False,
     seed: int = 0,
+    data: Path | None = None,
 ) -> Path:
     """Train a model of QM9's molecules as tokens.
 
@@ -47,6 +48,7 @@ def train_tokens(
         threads: Threads of the tensor library, 0 for torch's own choice.
         resume: Continue the run of the folder.
         seed: Of weights, order and noise.
+        data: Converted data file; by default QM9 from the cache.
 
     Returns:
         Path of the weights file.
@@ -60,6 +62,7 @@ def train_tokens(
     from diffcore import random, training
     from diffcore.objective import Objective
     from molgen.datasets import qm9
+    from molgen.datasets.table import MoleculeTable
     from molgen.tokens.network import Size, TokenNetwork
     from molgen.tokens.tables import choose, token_table
     from molgen.tokens.task import READERS, TokenDenoiser, TokenTask
@@ -76,7 +79,8 @@ def train_tokens(
     reads = method in READERS
     notation = notation or ("smiles" if reads else "selfies")
     parity = "even" if reads else "odd"
-    table = token_table(choose(qm9.load(), "train", parity), notation, TEXTS.get(notation, 1), seed)
+    molecules = choose(MoleculeTable.load(data) if data else qm9.load(), "train", parity)
+    table = token_table(molecules, notation, TEXTS.get(notation, 1), seed)
     task = TokenTask(table.vocabulary, table.moments, method, Size(width, layers, width // 32))
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(random.generator(seed).get_state())

@@ -44,10 +44,12 @@ class Block(nn.Module):
         a, b, c, d, e, f = self.told(F.silu(told)).unsqueeze(1).chunk(6, -1)
         x = self.first(h) * (1 + a) + b
         parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(*parts.unbind(0), is_causal=causal)
+        q, k, v = parts.unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
         h = h + (1 + c) * self.out(x.transpose(1, 2).flatten(-2))
         x = self.second(h) * (1 + d) + e
-        return h + (1 + f) * self.inner(x)
+        out: Tensor = h + (1 + f) * self.inner(x)
+        return out
 
 
 class TokenNetwork(nn.Module):

@@ -117,12 +117,14 @@ class TokenTask:
     def standardised(self, values: Tensor) -> Tensor:
         """Properties [B, P] in units of their spread, float32."""
         mean, std = self.moments
-        return ((values.double() - mean) / std).float()
+        scaled: Tensor = (values.double() - mean) / std
+        return scaled.float()
 
     def physical(self, values: Tensor) -> Tensor:
         """The way back, float64."""
         mean, std = self.moments
-        return values.double() * std + mean
+        found: Tensor = values.double() * std + mean
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """A value for the model's card."""

@@ -150,6 +150,21 @@ def readable(text: str, notation: str) -> str | None:
     return None if mol is None else str(Chem.MolToSmiles(mol))
 
 
+def plain(smiles: str) -> str:
+    """Canonical SMILES without stereo marks, as the models were taught.
+
+    Raises:
+        DataError: RDKit reads no molecule.
+    """
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(smiles) if smiles else None
+    if mol is None:
+        raise DataError(f"{smiles!r}: expected the SMILES of a molecule")
+    return str(Chem.MolToSmiles(mol, isomericSmiles=False))
+
+
 def vocabulary_of(texts: Iterable[Sequence[str]], notation: str, room: int = 0) -> Vocabulary:
     """The vocabulary of split texts.
 

@@ -1,0 +1,240 @@
+"""Trained models of tokens: write molecules for properties, read properties off SMILES."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from diffcore import random
+from diffcore.checkpoint import fill_module, load_card, load_weights
+from diffcore.denoisers import Denoiser, with_temperature, without_previous
+from diffcore.errors import ConfigError, DataError, ModelFileError
+from diffcore.guidance import classifier_free, conditioned
+from diffcore.samplers import prior, sample, solver
+from diffcore.schedules import uniform_grid
+from molgen.tokens.task import TokenDenoiser, TokenTask
+from molgen.weights.files import find_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METHODS = {
+    "causal": ("left_to_right", None),
+    "absorbing": ("masked", 24),
+    "replacing": ("tau_leaping", 50),
+    "analog": ("dpmpp_2m", 50),
+    "diffusion": ("ancestral", 50),
+}
+"""Sampler and evaluations of each method; a causal network takes one more than it has tokens."""
+
+
+def load_tokens(name_or_path: str | Path) -> tuple[TokenDenoiser, dict[str, Any]]:
+    """A model of tokens and its card.
+
+    Raises:
+        ModelFileError: the model is unknown, broken or of another kind.
+    """
+    path = find_model(name_or_path)
+    card = load_card(path)
+    if card.get("kind") != "tokens":
+        raise ModelFileError(f"{path}: expected a model of tokens, got {card.get('kind')!r}")
+    try:
+        task = TokenTask.from_json(card["task"])
+    except (ConfigError, KeyError) as error:
+        raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
+    network = task.build().requires_grad_(False).eval()
+    fill_module(network, load_weights(path, card), path)
+    return TokenDenoiser(network, task), card
+
+
+@dataclass
+class TokenGenerator:
+    """Writes molecules as SMILES (Luu and Buehler 2023, the inverse task).
+
+    Attributes:
+        denoiser: the network and its task.
+        card: what is known of the model.
+    """
+
+    denoiser: TokenDenoiser
+    card: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path = "qm9-causal-selfies") -> TokenGenerator:
+        """Load a shipped model by name, or a .safetensors file with its card beside it.
+
+        Raises:
+            ModelFileError: the model is unknown, broken or of another kind, or reads properties.
+        """
+        denoiser, card = load_tokens(name_or_path)
+        if denoiser.task.reads:
+            raise ModelFileError(f"{name_or_path}: expected a model that writes molecules")
+        return cls(denoiser, card)
+
+    def sample(
+        self,
+        number: int,
+        *,
+        seed: int = 0,
+        properties: Mapping[str, float] | Sequence[Mapping[str, float]] = (),
+        strength: float = 1.0,
+        temperature: float = 1.0,
+        steps: int | None = None,
+        batch_size: int = 256,
+    ) -> list[str | None]:
+        """Canonical SMILES of molecules that depend on seed and place alone.
+
+        Args:
+            number: of molecules.
+            seed: of the drawing.
+            properties: values in the units of the data (QM9 as the card names them: eV, bohr^3,
+                D, cal/mol/K), for all molecules or one mapping each; what is not named is free.
+            strength: of classifier-free guidance; 1 is the condition alone.
+            temperature: below 1 for likelier tokens.
+            steps: evaluations of the network; a causal network takes one more than its tokens.
+            batch_size: molecules a call.
+
+        Returns:
+            One entry a molecule; None where the tokens are no molecule.
+
+        Raises:
+            ConfigError: an unknown property, a value that is none, or numbers out of range.
+        """
+        if number < 1 or batch_size < 1 or not temperature > 0:
+            raise ConfigError("number, batch_size: expected 1 or more; temperature: above 0")
+        asked = self._asked(number, properties)
+        written: list[str | None] = []
+        for at in range(0, number, batch_size):
+            rows = range(at, min(at + batch_size, number))
+            rng = random.row_generators(seed, rows)
+            tokens = self._draw(asked[rows.start : rows.stop], rng, strength, temperature, steps)
+            written += self.denoiser.task.vocabulary.decode(tokens)
+        return written
+
+    def _asked(
+        self, number: int, properties: Mapping[str, float] | Sequence[Mapping[str, float]]
+    ) -> Tensor:
+        """Standardised values [number, P], NaN where free."""
+        names = list(self.denoiser.task.properties)
+        each = [properties] * number if isinstance(properties, Mapping) else list(properties)
+        each = each or [{}] * number
+        if len(each) != number:
+            raise ConfigError(f"properties: expected one or {number} mappings, got {len(each)}")
+        values = torch.full((number, len(names)), torch.nan, dtype=torch.float64)
+        for k, one in enumerate(each):
+            for name, value in one.items():
+                if name not in names:
+                    known = ", ".join(names)
+                    raise ConfigError(f"unknown property {name!r}; the model knows {known}")
+                if not abs(float(value)) < float("inf"):
+                    raise ConfigError(f"{name}: expected a number, got {value!r}")
+                values[k, names.index(name)] = float(value)
+        return self.denoiser.task.standardised(values)
+
+    @torch.inference_mode()
+    def _draw(
+        self,
+        asked: Tensor,
+        rng: list[torch.Generator],
+        strength: float,
+        temperature: float,
+        steps: int | None,
+    ) -> Tensor:
+        task = self.denoiser.task
+        length, processes = task.vocabulary.length, task.processes()
+        name, usual = METHODS[task.method]
+        free = torch.full_like(asked, torch.nan)
+        plain: Denoiser = self.denoiser
+        if task.method != "analog":  # the others were not taught with their own prediction
+            plain = without_previous(plain)
+        told = conditioned(plain, property=asked)
+        if strength != 1.0 and not bool(asked.isnan().all()):
+            told = classifier_free(told, conditioned(plain, property=free), processes, strength)
+        if temperature != 1.0 and task.method != "analog":
+            told = with_temperature(told, {"token": temperature})
+        start = prior(processes, torch.ones(len(asked), length, dtype=torch.bool), rng)
+        grid = uniform_grid(length + 1 if task.method == "causal" else steps or usual or length)
+        made = sample(told, processes, start, grid, rng, method=solver(name))["token"]
+        return made.argmax(-1) if made.is_floating_point() else made
+
+
+@dataclass
+class PropertyReader:
+    """Reads properties off SMILES (Luu and Buehler 2023, the forward task).
+
+    Attributes:
+        denoiser: the network and its task.
+        card: what is known of the model.
+    """
+
+    denoiser: TokenDenoiser
+    card: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path = "qm9-direct-smiles") -> PropertyReader:
+        """Load a shipped model by name, or a .safetensors file with its card beside it.
+
+        Raises:
+            ModelFileError: the model is unknown, broken or of another kind, or writes molecules.
+        """
+        denoiser, card = load_tokens(name_or_path)
+        if not denoiser.task.reads:
+            raise ModelFileError(f"{name_or_path}: expected a model that reads properties")
+        return cls(denoiser, card)
+
+    def predict(
+        self, smiles: Sequence[str], *, seed: int = 0, batch_size: int = 512
+    ) -> pd.DataFrame:
+        """Properties in the units of the data, one row a molecule, in order.
+
+        Args:
+            smiles: of molecules; they are made canonical, without stereo marks.
+            seed: of the drawing, for a model that predicts by diffusion.
+            batch_size: molecules a call.
+
+        Returns:
+            NaN where a SMILES cannot be read or has a symbol the model does not know; the column
+            ``why_not`` says which.
+        """
+        import pandas as pd
+
+        names = list(self.denoiser.task.properties)
+        values = torch.full((len(smiles), len(names)), torch.nan, dtype=torch.float64)
+        tokens, reasons = self._tokens(smiles)
+        rows = [k for k, reason in enumerate(reasons) if not reason]
+        for at in range(0, len(rows), batch_size):
+            part = rows[at : at + batch_size]
+            x = torch.stack([t for k in part if (t := tokens[k]) is not None])
+            values[part] = self._read(x, random.row_generators(seed, part))
+        table = pd.DataFrame(values.numpy(), columns=names)
+        table["why_not"] = reasons
+        return table
+
+    def _tokens(self, smiles: Sequence[str]) -> tuple[list[Tensor | None], list[str]]:
+        from molgen.tokens.vocabulary import plain
+
+        tokens: list[Tensor | None] = []
+        reasons: list[str] = []
+        for one in smiles:
+            try:
+                tokens.append(self.denoiser.task.vocabulary.encode([plain(one)])[0])
+                reasons.append("")
+            except DataError as error:
+                tokens.append(None)
+                reasons.append(str(error))
+        return tokens, reasons
+
+    @torch.inference_mode()
+    def _read(self, tokens: Tensor, rng: list[torch.Generator]) -> Tensor:
+        task = self.denoiser.task
+        told = conditioned(without_previous(self.denoiser), token=tokens)
+        processes = task.processes()
+        start = prior(processes, torch.ones(tokens.shape, dtype=torch.bool), rng)
+        name, steps = METHODS["diffusion"] if task.method == "diffusion" else ("ddim", 1)
+        made = sample(told, processes, start, uniform_grid(steps or 1), rng, method=solver(name))
+        return task.physical(made["property"])
