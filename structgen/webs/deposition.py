@@ -151,19 +151,29 @@ def _polar(angle: float, r: float) -> Floats:
 
 
 def _rim(web: Strands, frame: list[int], angles: Floats, angle: float) -> int:
-    """The node at which a radius meets the frame: splits the part that the ray meets."""
+    """The node at which a radius meets the frame: splits the part that the ray meets.
+
+    A ray through a corner may miss both of its parts by rounding: the one it misses least is split.
+    """
     ray = _polar(angle, 1.0)[:2]
-    for edge in list(frame):
+    nearest = (1e-6, frame[0], 0.0)
+    for edge in frame:
         i, j = web.ends(edge)
         a, b = web.pos[i][:2], web.pos[j][:2]
         m = np.array([[ray[0], a[0] - b[0]], [ray[1], a[1] - b[1]]])
         if abs(np.linalg.det(m)) < 1e-12:
             continue
         along, share = np.linalg.solve(m, a)
-        if along > 0 and 0 <= share <= 1:
-            node, rest = web.split(edge, float(np.clip(share, 0.02, 0.98)))
-            frame.append(rest)
-            return node
+        missed = max(-share, share - 1.0, 0.0)
+        if along > 0 and missed < nearest[0]:
+            nearest = (missed, edge, share)
+        if nearest[0] == 0.0:
+            break
+    missed, edge, share = nearest
+    if missed < 1e-6:
+        node, rest = web.split(edge, float(np.clip(share, 0.02, 0.98)))
+        frame.append(rest)
+        return node
     raise AssertionError("a ray from inside a closed polygon meets it")
 
 

@@ -10,10 +10,12 @@ import pytest
 
 from diffcore.errors import ConfigError, DataError, OutputError
 from structgen.webs import deposit, from_networkx, from_pyg, make_web, read_web, relax, write_web
+from structgen.webs.deposition import FRAME, _rim
 from structgen.webs.equilibrium import NoEquilibrium, residual, solve
 from structgen.webs.io import read_webs, write_webs
 from structgen.webs.pictures import facing
 from structgen.webs.silk import SILKS, axial_stiffness, silk_set
+from structgen.webs.strands import Strands
 from structgen.webs.subgraphs import pieces
 from structgen.webs.web import Web, check_structure
 
@@ -231,3 +233,15 @@ def test_a_web_in_a_plane_is_pictured_from_its_face() -> None:
         normal = np.linalg.svd(turned - turned.mean(axis=0))[2][2]
         assert abs(eye @ normal) > np.cos(np.radians(30))
     assert facing(rng.normal(size=(400, 3))) == (30.0, -60.0)
+
+
+def test_a_radius_through_a_corner_of_the_frame_meets_it() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(300):
+        web = Strands()
+        angles = np.sort(rng.uniform(0, 1, 5)) + 2 * np.pi * np.arange(5) / 5
+        at = [np.array([np.cos(a), np.sin(a), 0.0]) * rng.uniform(0.7, 1.3) for a in angles]
+        corners = [web.node(p) for p in at]
+        frame = [web.edge(corners[k], corners[(k + 1) % 5], FRAME) for k in range(5)]
+        _rim(web, frame, angles, float(angles[rng.integers(5)]))
+        assert len(frame) == 6
