@@ -24,6 +24,7 @@ def generate_smiles(
     model: str = "qm9-causal-selfies",
     strength: float = 1.0,
     temperature: float = 1.0,
+    draft: str = "",
     seed: int = 0,
     force: bool = False,
 ) -> str:
@@ -36,6 +37,7 @@ def generate_smiles(
         model: A shipped model, or the path of a .safetensors file.
         strength: Of classifier-free guidance; 1 is the condition alone.
         temperature: Below 1 for likelier molecules.
+        draft: Symbols to keep, in the model's notation, [?] for one that is open.
         seed: Of the drawing.
         force: Overwrite.
 
@@ -54,7 +56,12 @@ def generate_smiles(
         raise OutputError(f"{output} exists; --force overwrites it")
     generator = TokenGenerator.from_pretrained(model)
     made = generator.sample(
-        number, seed=seed, properties=property or {}, strength=strength, temperature=temperature
+        number,
+        seed=seed,
+        properties=property or {},
+        strength=strength,
+        temperature=temperature,
+        draft=draft,
     )
     lines = [f"{one} {seed}-{k}\n" for k, one in enumerate(made) if one is not None]
     output.parent.mkdir(parents=True, exist_ok=True)

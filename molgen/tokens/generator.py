@@ -18,6 +18,7 @@ from diffcore.guidance import classifier_free, conditioned
 from diffcore.samplers import prior, sample, solver
 from diffcore.schedules import uniform_grid
 from molgen.tokens.task import TokenDenoiser, TokenTask
+from molgen.tokens.vocabulary import split
 from molgen.weights.files import find_model
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ METHODS = {
     "diffusion": ("ancestral", 50),
 }
 """Sampler and evaluations of each method; a causal network takes one more than it has tokens."""
+
+OPEN = "[?]"
+"""A symbol of a draft that the model shall choose."""
 
 
 def load_tokens(name_or_path: str | Path) -> tuple[TokenDenoiser, dict[str, Any]]:
@@ -85,6 +89,7 @@ class TokenGenerator:
         strength: float = 1.0,
         temperature: float = 1.0,
         steps: int | None = None,
+        draft: str = "",
         batch_size: int = 256,
     ) -> list[str | None]:
         """Canonical SMILES of molecules that depend on seed and place alone.
@@ -97,22 +102,30 @@ class TokenGenerator:
             strength: of classifier-free guidance; 1 is the condition alone.
             temperature: below 1 for likelier tokens.
             steps: evaluations of the network; a causal network takes one more than its tokens.
+            draft: symbols to keep, in the model's notation, with ``[?]`` for one that is open; what
+                follows the draft is open too. A causal network does not see kept symbols that come
+                later. Only for models with a mask.
             batch_size: molecules a call.
 
         Returns:
             One entry a molecule; None where the tokens are no molecule.
 
         Raises:
-            ConfigError: an unknown property, a value that is none, or numbers out of range.
+            ConfigError: an unknown property, a value that is none, numbers out of range, or a draft
+                for a model without a mask.
+            DataError: a draft that the vocabulary cannot say.
         """
         if number < 1 or batch_size < 1 or not temperature > 0:
             raise ConfigError("number, batch_size: expected 1 or more; temperature: above 0")
         asked = self._asked(number, properties)
+        kept = self._kept(draft)
         written: list[str | None] = []
         for at in range(0, number, batch_size):
             rows = range(at, min(at + batch_size, number))
             rng = random.row_generators(seed, rows)
-            tokens = self._draw(asked[rows.start : rows.stop], rng, strength, temperature, steps)
+            tokens = self._draw(
+                asked[rows.start : rows.stop], kept, rng, strength, temperature, steps
+            )
             written += self.denoiser.task.vocabulary.decode(tokens)
         return written
 
@@ -136,10 +149,29 @@ class TokenGenerator:
                 values[k, names.index(name)] = float(value)
         return self.denoiser.task.standardised(values)
 
+    def _kept(self, draft: str) -> Tensor:
+        """Classes [L] of a draft, the mask's where it is open."""
+        task = self.denoiser.task
+        v = task.vocabulary
+        kept = torch.full((v.length,), v.mask_class)
+        symbols = split(draft, v.notation) if draft else []
+        if symbols and task.method not in ("causal", "absorbing"):
+            raise ConfigError(
+                f"a draft needs a causal or absorbing model, this one is {task.method}"
+            )
+        if len(symbols) > v.length:
+            raise DataError(f"draft: expected {v.length} symbols or less, got {len(symbols)}")
+        for k, symbol in enumerate(symbols):
+            if symbol not in (OPEN, *v.symbols):
+                raise DataError(f"draft: the model does not know {symbol}")
+            kept[k] = v.places.get(symbol, v.mask_class)
+        return kept
+
     @torch.inference_mode()
     def _draw(
         self,
         asked: Tensor,
+        kept: Tensor,
         rng: list[torch.Generator],
         strength: float,
         temperature: float,
@@ -158,6 +190,9 @@ class TokenGenerator:
         if temperature != 1.0 and task.method != "analog":
             told = with_temperature(told, {"token": temperature})
         start = prior(processes, torch.ones(len(asked), length, dtype=torch.bool), rng)
+        if bool((kept != task.vocabulary.mask_class).any()):
+            open_ = kept == task.vocabulary.mask_class
+            start = start.replace(token=torch.where(open_, start["token"], kept))
         grid = uniform_grid(length + 1 if task.method == "causal" else steps or usual or length)
         made = sample(told, processes, start, grid, rng, method=solver(name))["token"]
         return made.argmax(-1) if made.is_floating_point() else made

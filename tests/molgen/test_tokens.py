@@ -149,3 +149,20 @@ def test_what_a_generator_refuses(tmp_path: Path) -> None:
         task("prompt")
     with pytest.raises(ConfigError, match="not a task of tokens"):
         TokenTask.from_json({"vocabulary": {}})
+
+
+@pytest.mark.parametrize("method", ["causal", "absorbing"])
+def test_a_draft_is_kept_and_the_rest_is_written(method: str, tmp_path: Path) -> None:
+    generator = TokenGenerator.from_pretrained(saved(method, tmp_path, CHAINS))
+    kept = generator._kept("N[?]O")
+    free = torch.full((40, 2), torch.nan)
+    tokens = generator._draw(free, kept, random.row_generators(0, range(40)), 1.0, 1.0, None)
+    assert (tokens[:, [0, 2]] == torch.tensor([CHAINS.places["N"], CHAINS.places["O"]])).all()
+    assert (tokens != CHAINS.mask_class).all() and len(tokens[:, 1].unique()) > 1
+    with pytest.raises(DataError, match="does not know S"):
+        generator.sample(1, draft="NS")
+    with pytest.raises(DataError, match="6 symbols or less"):
+        generator.sample(1, draft="N" * 7)
+    analog = TokenGenerator.from_pretrained(saved("analog", tmp_path, CHAINS))
+    with pytest.raises(ConfigError, match="needs a causal or absorbing model"):
+        analog.sample(1, draft="N")
