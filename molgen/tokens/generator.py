@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 METHODS = {
     "causal": ("left_to_right", None),
-    "absorbing": ("masked", 24),
+    "absorbing": ("ancestral", 24),
     "replacing": ("tau_leaping", 50),
     "analog": ("dpmpp_2m", 50),
     "diffusion": ("ancestral", 50),
