@@ -10,6 +10,7 @@ from diffcore.errors import ConfigError, DataError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from molgen.datasets.table import MoleculeTable
     from molgen.tokens.generator import PropertyReader, TokenGenerator
@@ -120,14 +121,16 @@ def bench_tokens(
     if len(test) < 2:
         raise DataError(f"expected 2 test molecules or more, the data have {len(test)}")
     known = set(choose(table, "train").smiles())
-    lines = [*_forward(judge, test), "", *_written(generator, number, seed, known), ""]
-    return "\n".join(lines + _inverse(generator, judge, test, seed, strength))
+    read = judge.predict(test.smiles())
+    free = generator.sample(number, seed=seed)
+    lines = [*_forward(judge, read, test), "", *_written(free, known), ""]
+    unasked = judge.predict([one for one in free if one is not None])
+    return "\n".join(lines + _inverse(generator, judge, (read, unasked), test, seed, strength))
 
 
-def _forward(judge: PropertyReader, test: MoleculeTable) -> list[str]:
+def _forward(judge: PropertyReader, found: pd.DataFrame, test: MoleculeTable) -> list[str]:
     import numpy as np
 
-    found = judge.predict(test.smiles())
     lines = [
         "| read off SMILES | unit | MAE | of the mean | R^2 |",
         "| --- | --- | --- | --- | --- |",
@@ -145,10 +148,10 @@ def _forward(judge: PropertyReader, test: MoleculeTable) -> list[str]:
     return lines
 
 
-def _written(generator: TokenGenerator, number: int, seed: int, known: set[str]) -> list[str]:
+def _written(free: list[str | None], known: set[str]) -> list[str]:
     from molgen.tokens.vocabulary import plain
 
-    made = [plain(one) for one in generator.sample(number, seed=seed) if one is not None]
+    made, number = [plain(one) for one in free if one is not None], len(free)
     valid, unique = len(made), set(made)
     novel = len(unique - known)
     return [
@@ -163,11 +166,13 @@ def _written(generator: TokenGenerator, number: int, seed: int, known: set[str])
 def _inverse(
     generator: TokenGenerator,
     judge: PropertyReader,
+    read: tuple[pd.DataFrame, pd.DataFrame],
     test: MoleculeTable,
     seed: int,
     strength: float,
 ) -> list[str]:
-    free = judge.predict([one for one in generator.sample(len(test), seed=seed) if one])
+    """``read`` holds what the judge reads off the test molecules and off those written unasked."""
+    itself, free = read
     head = f"| asked for | unit | MAE | guided, {strength:g} | unasked | ratio | judge's own |"
     lines = [head, "| --- |" + " --- |" * 6]
     for name in (n for n in ASKED if n in generator.denoiser.task.properties):
@@ -180,7 +185,7 @@ def _inverse(
             errors.append(_mean(abs(found - true)))
         shown = free[name].to_numpy()
         unasked = _mean(abs(shown[None] - true[:, None]))
-        own = _mean(abs(judge.predict(test.smiles())[name].to_numpy() - true))
+        own = _mean(abs(itself[name].to_numpy() - true))
         unit = test.card["properties"][name]
         ratio = min(errors) / unasked
         lines.append(

@@ -108,7 +108,11 @@ def train_tokens(
     card = {
         "kind": "tokens",
         "name": f"qm9-{method}-{notation}",
-        "data": {"name": "qm9", "part": f"train, {parity} numbers", "molecules": len(table)},
+        "data": {
+            **{k: molecules.card.get(k) for k in ("name", "source", "licence")},
+            "part": f"train, {parity} numbers",
+            "molecules": len(table),
+        },
         "recipe": training.describe(objective, module.optimisation) | {"batch": batch},
         "seed": seed,
         "trained": {

@@ -37,8 +37,8 @@ OPEN = "[?]"
 """A symbol of a draft that the model shall choose."""
 
 
-def load_tokens(name_or_path: str | Path) -> tuple[TokenDenoiser, dict[str, Any]]:
-    """A model of tokens and its card.
+def load_tokens(name_or_path: str | Path, reads: bool) -> tuple[TokenDenoiser, dict[str, Any]]:
+    """A model of tokens that reads properties, or writes molecules, and its card.
 
     Raises:
         ModelFileError: the model is unknown, broken or of another kind.
@@ -51,6 +51,9 @@ def load_tokens(name_or_path: str | Path) -> tuple[TokenDenoiser, dict[str, Any]
         task = TokenTask.from_json(card["task"])
     except (ConfigError, KeyError) as error:
         raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
+    if task.reads != reads:
+        kind = "reads properties" if reads else "writes molecules"
+        raise ModelFileError(f"{name_or_path}: expected a model that {kind}")
     network = task.build().requires_grad_(False).eval()
     fill_module(network, load_weights(path, card), path)
     return TokenDenoiser(network, task), card
@@ -75,10 +78,7 @@ class TokenGenerator:
         Raises:
             ModelFileError: the model is unknown, broken or of another kind, or reads properties.
         """
-        denoiser, card = load_tokens(name_or_path)
-        if denoiser.task.reads:
-            raise ModelFileError(f"{name_or_path}: expected a model that writes molecules")
-        return cls(denoiser, card)
+        return cls(*load_tokens(name_or_path, reads=False))
 
     def sample(
         self,
@@ -217,10 +217,7 @@ class PropertyReader:
         Raises:
             ModelFileError: the model is unknown, broken or of another kind, or writes molecules.
         """
-        denoiser, card = load_tokens(name_or_path)
-        if not denoiser.task.reads:
-            raise ModelFileError(f"{name_or_path}: expected a model that reads properties")
-        return cls(denoiser, card)
+        return cls(*load_tokens(name_or_path, reads=True))
 
     def predict(
         self, smiles: Sequence[str], *, seed: int = 0, batch_size: int = 512

@@ -158,11 +158,13 @@ def plain(smiles: str) -> str:
     """
     from rdkit import Chem, rdBase
 
+    from molgen.chem import canonical_smiles
+
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(smiles) if smiles else None
     if mol is None:
         raise DataError(f"{smiles!r}: expected the SMILES of a molecule")
-    return str(Chem.MolToSmiles(mol, isomericSmiles=False))
+    return canonical_smiles(mol)
 
 
 def vocabulary_of(texts: Iterable[Sequence[str]], notation: str, room: int = 0) -> Vocabulary:

@@ -144,7 +144,7 @@ def test_what_a_generator_refuses(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="writes molecules"):
         TokenGenerator.from_pretrained(saved("direct", tmp_path))
     with pytest.raises(ModelFileError, match="model of tokens"):
-        load_tokens("qm9")
+        load_tokens("qm9", reads=True)
     with pytest.raises(ConfigError, match="unknown method"):
         task("prompt")
     with pytest.raises(ConfigError, match="not a task of tokens"):
