@@ -22,14 +22,15 @@ def bench_solvents(
     output: Path | None = None,
     train: bool = False,
 ) -> str:
-    """Measure the liquidus model on whole systems, and whole components, held out.
+    """Measure liquidus, density and viscosity on whole systems, and components, held out.
 
     Args:
         data: Folder of the published tables; `shared/data/solvents` beside the checkout by default.
         trees: Trees of each forest.
         seed: Of the folds.
         output: With `train`: .safetensors file to write; else .csv of the held-out predictions.
-        train: Also grow the final forests on all data and write them to `output`.
+        train: Also grow the final forests on all data and write them to `output`, those of density
+            and viscosity to liquid.safetensors beside it.
 
     Returns:
         The table.
@@ -40,6 +41,7 @@ def bench_solvents(
     """
     from molgen.solvents import training
     from molgen.solvents.data import read_liquidus
+    from pipelines import bench_liquids
 
     if train and (output is None or output.suffix != ".safetensors"):
         raise ConfigError(f"--output: expected a .safetensors file for --train, got {output}")
@@ -52,9 +54,16 @@ def bench_solvents(
     unseen = measured(table, training.held_out(table, parts, trees), unifac)
     lines = ["systems held out", *_lines(table, rows)]
     lines += ["components held out", *_lines(table, unseen)]
+    liquids = bench_liquids.measured(folder, trees, seed)
+    for quantity, one in liquids.items():
+        lines += ["", *bench_liquids.lines(quantity, one)]
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        _write(output, folder, table, rows, lines, trees) if train else rows.to_csv(output)
+        if train:
+            _write(output, folder, table, rows, lines, trees)
+            bench_liquids.write(output.with_name("liquid.safetensors"), liquids, trees)
+        else:
+            rows.to_csv(output)
     return "\n".join(lines)
 
 

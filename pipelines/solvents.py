@@ -1,20 +1,24 @@
-"""Liquidus temperatures of the mixtures in a file."""
+"""Liquidus temperatures, densities and viscosities of the mixtures in a file."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError, DataError, DesignloomError, OutputError
+
+if TYPE_CHECKING:
+    from molgen.solvents.components import Component
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "component": ("component_{}", "smiles_{}", "Smiles#{}", "Component#{}", "name_{}"),
     "x": ("x_{}", "X#{}", "X#{} (molar fraction)"),
     "melting": ("melting_{}", "T#{}"),
     "fusion": ("fusion_{}", "H#{}"),
+    "at": ("at", "Temperature, K"),
 }
 """Names of the columns, {} the component's number; the first that is filled counts."""
 
@@ -27,6 +31,13 @@ COLUMNS = (
     "upper",
     "method",
     "predicted",
+    "at",
+    "density",
+    "density_lower",
+    "density_upper",
+    "viscosity",
+    "viscosity_lower",
+    "viscosity_upper",
     "reason",
 )
 
@@ -34,12 +45,13 @@ COLUMNS = (
 def predict_solvents(
     systems: Path, output: Path = Path("liquidus.csv"), force: bool = False
 ) -> str:
-    """Predict the liquidus temperature of every mixture in a file, with a 90 % interval.
+    """Predict liquidus, density and viscosity of the mixtures in a file, with 90 % intervals.
 
     Columns of the file: component_1, component_2 (and component_3) as name, CAS number or SMILES;
     x_1 (and x_2), mole fractions; where known better, melting_1 in K and fusion_1 in kJ/mol, and
-    so on. Without x_1, the eutectic point is predicted. A row that cannot be predicted keeps its
-    line, with the reason.
+    so on; at, the temperature in K of density (g/cm^3) and viscosity (mPa s), by default 298.15:
+    those of the liquid, supercooled below the liquidus. Without x_1, the eutectic point is
+    predicted. A row that cannot be predicted keeps its line, with the reason.
 
     Args:
         systems: .csv file.
@@ -154,4 +166,18 @@ def _predicted(row: Mapping[str, str], names: list[str]) -> dict[str, Any]:
         "upper": f"{found.upper[at]:.2f}",
         "method": found.method,
         "predicted": "; ".join(c.name for c in parts if c.is_predicted),
-    }
+    } | _liquid(parts, x, _number(row, "at", 0))
+
+
+def _liquid(parts: Sequence[Component], x: Sequence[float], at: float | None) -> dict[str, str]:
+    """Density and viscosity."""
+    from molgen.solvents.liquid import QUANTITIES, LiquidModel
+
+    model, kelvin = LiquidModel.from_pretrained(), 298.15 if at is None else at
+    found = {"at": f"{kelvin:g}"}
+    for quantity in QUANTITIES:
+        one = model.predict(quantity, parts, [list(x)], kelvin)
+        found[quantity] = f"{one.value[0]:.4g}"
+        found[f"{quantity}_lower"] = f"{one.lower[0]:.4g}"
+        found[f"{quantity}_upper"] = f"{one.upper[0]:.4g}"
+    return found

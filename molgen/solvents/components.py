@@ -18,6 +18,8 @@ from typing import Any
 from diffcore.errors import ConfigError, DataError
 
 TABLE = Path(__file__).resolve().parent.parent / "references" / "solvents.csv"
+NAMES = TABLE.with_name("solvent_names.csv")
+"""Names as papers write them that `chemicals` does not know."""
 
 PREDICTED = "predicted"
 """Source of a value that no experiment gave."""
@@ -146,7 +148,7 @@ def facts() -> Mapping[str, Mapping[str, str]]:
 
 def _identified(identifier: str) -> tuple[str, dict[str, Known]]:
     """SMILES and the facts of the project's table."""
-    text = identifier.strip()
+    text = " ".join(identifier.split())
     if not text:
         raise DataError("component: expected a name, a CAS number or a SMILES string, got nothing")
     row = facts().get(text.lower())
@@ -182,8 +184,26 @@ def canonical_or_unknown(text: str) -> str:
         ) from None
 
 
+def identified(identifier: str) -> str:
+    """Canonical SMILES of a name, CAS number or SMILES.
+
+    Raises:
+        DataError: unknown or charged.
+    """
+    return _identified(identifier)[0]
+
+
+@lru_cache(maxsize=1)
+def _names() -> Mapping[str, str]:
+    """SMILES by name, from `NAMES`."""
+    with NAMES.open(encoding="utf-8", newline="") as stream:
+        return {row["name"]: row["smiles"] for row in csv.DictReader(stream)}
+
+
 def _by_name(text: str) -> str | None:
-    """SMILES from the tables of `chemicals`; None where it does not know the name."""
+    """SMILES from the own names, then from `chemicals`; None where neither knows the name."""
+    if own := _names().get(" ".join(text.lower().split())):
+        return canonical(own)
     chemicals = _chemicals()
     try:
         record = chemicals.search_chemical(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +73,97 @@ def read_fusion(path: Path, smiles: str, value: str) -> pd.DataFrame:
             found.append("")
     table = table.assign(smiles=found)
     return table[table["smiles"] != ""].groupby("smiles", as_index=False).mean()
+
+
+LIQUIDS = {
+    "density": (("designsolvents2024_Density.csv", "Density, g/cm^3"),),
+    "viscosity": (
+        ("designsolvents2024_Viscosity.csv", "Viscosity, cP"),
+        ("viscosity_ono1025_Raw_dataset.csv", ""),
+    ),
+}
+"""Files and columns of each quantity; the last file has columns of its own."""
+
+SANE = {"density": (0.6, 3.0), "viscosity": (0.3, 1e5)}
+"""Lowest and highest value that is kept: the tables hold some in other units."""
+
+
+def read_liquid(folder: Path, quantity: str) -> pd.DataFrame:
+    """Densities (g/cm^3) or viscosities (mPa s) of mixtures (DESignSolvents 2024; ono1025 2023).
+
+    One row a mixture, composition and temperature, doubles as their geometric mean. Columns:
+    ``smiles`` and ``x``, tuples of canonical SMILES and mole fractions; ``temperature``, K;
+    ``value``; ``system``, the components; ``mixture``, the components with their fractions. Rows
+    whose components no table names, or whose fractions do not add up to 1, are left out.
+
+    Raises:
+        DataError: missing, or columns are missing.
+    """
+    import numpy as np
+    import pandas as pd
+
+    parts = [_liquid_rows(folder / name, column) for name, column in LIQUIDS[quantity]]
+    table = pd.concat(parts, ignore_index=True)
+    low, high = SANE[quantity]
+    table = table[table["value"].between(low, high) & table["temperature"].between(250, 430)]
+    table["system"] = [" + ".join(smiles) for smiles in table["smiles"]]
+    shares = [" ".join(f"{v:.3f}" for v in x) for x in table["x"]]
+    table["mixture"] = table["system"] + " @ " + pd.Series(shares, table.index)
+    table["temperature"] = table["temperature"].round(1)
+    table["value"] = np.log(table["value"])
+    merged = table.groupby(["mixture", "temperature"], as_index=False).agg(
+        {"smiles": "first", "x": "first", "value": "mean", "system": "first"}
+    )
+    merged["value"] = np.exp(merged["value"])
+    return merged
+
+
+def _liquid_rows(path: Path, column: str) -> pd.DataFrame:
+    """``smiles``, ``x``, ``temperature`` and ``value`` of one file."""
+    import pandas as pd
+
+    if column:
+        names = [f"Component#{i}" for i in (1, 2, 3)]
+        shares = [f"X#{i} (molar fraction)" for i in (1, 2, 3)]
+        table = _read(path, (*names, *shares, "Temperature, K", column))
+        values, hot = table[column], table["Temperature, K"]
+    else:
+        names, shares = ["HBA_", "HBD_"], ["XHBA_", "XHBD_"]
+        table = _read(path, (*names, *shares, "T/K_"))
+        values, hot = table.iloc[:, -1], table["T/K_"]
+    rows = []
+    found = table[names].to_numpy(object), table[shares].to_numpy(float)
+    for who, x, value, kelvin in zip(*found, values, hot, strict=True):
+        mixed = _sorted_mixture(who, x)
+        if mixed is not None:
+            rows.append((*mixed, float(kelvin), float(value)))
+    return pd.DataFrame(rows, columns=["smiles", "x", "temperature", "value"])
+
+
+def _sorted_mixture(
+    names: Sequence[object], x: Sequence[float]
+) -> tuple[tuple[str, ...], tuple[float, ...]] | None:
+    """Components in the order of their SMILES with their fractions; None if they are no mixture."""
+    pairs = [(n, v) for n, v in zip(names, x, strict=True) if isinstance(n, str) and n.strip()]
+    total = sum(v for _, v in pairs)
+    if len(pairs) < 2 or not abs(total - 1) < 0.02 or not all(v > 0 for _, v in pairs):
+        return None
+    found = sorted((_named(n.strip()), v / total) for n, v in pairs)
+    smiles = tuple(s for s, _ in found)
+    if "" in smiles or len(set(smiles)) < len(smiles):
+        return None
+    return smiles, tuple(v for _, v in found)
+
+
+@lru_cache(maxsize=4096)
+def _named(name: str) -> str:
+    """Canonical SMILES of a name, or nothing; a polymer has none."""
+    from molgen.solvents.components import identified
+
+    try:
+        return "" if name.lower().startswith("poly") else identified(name)
+    except DataError:
+        return ""
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

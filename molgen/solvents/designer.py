@@ -17,6 +17,7 @@ import numpy as np
 from diffcore.errors import ConfigError, DesignloomError
 from molgen.solvents.components import Component, component
 from molgen.solvents.diagram import PhaseDiagram, phase_diagram
+from molgen.solvents.liquid import QUANTITIES, LiquidModel
 from molgen.solvents.liquidus import ideal_temperature
 from molgen.solvents.model import LiquidusModel
 from molgen.solvents.targets import PROPERTIES, Range, Target, ranges
@@ -296,9 +297,19 @@ def judged(diagram: PhaseDiagram, wanted: dict[str, Range]) -> Proposal:
         "donor_smiles": donor.smiles,
     }
     sigma = {"eutectic_temperature": half / _Z90, "depression": half / _Z90}
-    row["probability"] = math.prod(
-        r.probability(row[name], sigma.get(name, 0.0)) for name, r in wanted.items()
-    )
+    likely = [
+        r.probability(row[name], sigma.get(name, 0.0))
+        for name, r in wanted.items()
+        if name not in QUANTITIES
+    ]
+    for quantity in QUANTITIES:
+        liquid = LiquidModel.from_pretrained().predict(quantity, diagram.components, [x])
+        row[quantity], high = float(liquid.value[0]), float(liquid.upper[0])
+        row |= {f"{quantity}_lower": float(liquid.lower[0]), f"{quantity}_upper": high}
+        if quantity in wanted:
+            logs = wanted[quantity].logarithms, math.log(row[quantity])
+            likely.append(logs[0].probability(logs[1], math.log(high / row[quantity]) / _Z90))
+    row["probability"] = math.prod(likely)
     row["meets"] = all(r.holds(row[name]) for name, r in wanted.items())
     return Proposal(diagram, row)
 

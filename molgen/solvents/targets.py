@@ -19,6 +19,8 @@ PROPERTIES: Mapping[str, str] = MappingProxyType(
         "depression": "K below the ideal eutectic",
         "x_acceptor": "mole fraction of the acceptor at the eutectic",
         "molar_mass": "g/mol, mean of the mixture",
+        "density": "g/cm^3 of the eutectic liquid at 298.15 K",
+        "viscosity": "mPa s of the eutectic liquid at 298.15 K",
         "alerts": "unwanted groups (Brenk et al. 2008) of both components",
     }
 )
@@ -35,6 +37,12 @@ class Range:
     def holds(self, value: float) -> bool:
         """Whether a value lies inside; bounds belong to the range."""
         return self.low <= value <= self.high
+
+    @property
+    def logarithms(self) -> Range:
+        """The same range of the natural logarithm of a positive value."""
+        low, high = (-math.inf if v <= 0 else math.log(v) for v in (self.low, self.high))
+        return Range(low, high)
 
     def probability(self, value: float, sigma: float) -> float:
         """That a normally distributed value lies inside."""

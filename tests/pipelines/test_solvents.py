@@ -31,6 +31,11 @@ def test_bad_rows_keep_their_line_with_the_reason(tmp_path: Path) -> None:
     assert 230 < float(rows[0]["temperature"]) < 340
     assert float(rows[0]["lower"]) < float(rows[0]["temperature"]) < float(rows[0]["upper"])
     assert float(rows[5]["temperature"]) <= float(rows[0]["temperature"]) + 2
+    for row in (rows[0], rows[5]):
+        for quantity in ("density", "viscosity"):
+            low, high = float(row[f"{quantity}_lower"]), float(row[f"{quantity}_upper"])
+            assert 0 < low < float(row[quantity]) < high
+    assert rows[0]["at"] == "298.15" and rows[1]["density"] == ""
     with pytest.raises(OutputError, match="force"):
         predict_solvents(source, output)
 
