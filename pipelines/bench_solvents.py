@@ -12,8 +12,6 @@ from diffcore.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLE = "lavrinenko2023_DES_init_update.csv"
-
 
 def bench_solvents(
     data: Path | None = None,
@@ -40,13 +38,13 @@ def bench_solvents(
         DataError: The tables are missing.
     """
     from molgen.solvents import training
-    from molgen.solvents.data import read_liquidus
+    from molgen.solvents.data import LIQUIDUS_FILE, read_liquidus
     from pipelines import bench_liquids
 
     if train and (output is None or output.suffix != ".safetensors"):
         raise ConfigError(f"--output: expected a .safetensors file for --train, got {output}")
     folder = data or training.default_data()
-    table = read_liquidus(folder / TABLE)
+    table = read_liquidus(folder / LIQUIDUS_FILE)
     unifac = training.unifac_liquidus(table)
     learned = training.held_out(table, training.by_system(table, seed), trees)
     rows = measured(table, learned, unifac)

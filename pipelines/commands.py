@@ -129,6 +129,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "read properties off SMILES and write SMILES for properties, beside baselines (minutes)",
         {"-n": "number"},
     ),
+    ("bench", "multitask"): Command(
+        "pipelines.bench_multitask:bench_multitask",
+        "compare one model of all tasks of tokens with the models made for one (minutes)",
+        {"-n": "number"},
+    ),
     ("bench", "molecules"): Command(
         "pipelines.bench:bench_molecules",
         "measure the cost of one molecule, or score it --against other tools",

@@ -19,6 +19,7 @@ def generate_solvents(
     number: int = 50,
     target: list[str] | None = None,
     generated: int = 12,
+    generator: str = "qm9",
     scored: int | None = None,
     seed: int = 0,
     known: bool = False,
@@ -33,6 +34,7 @@ def generate_solvents(
         number: Proposals at most.
         target: Such as "eutectic_temperature<300", "molar_mass<200", "alerts<1"; can be repeated.
         generated: Molecules to draw from the generator, next to the library of components.
+        generator: Of those: qm9 draws graphs, qm9-causal-selfies writes tokens; or a weights file.
         scored: Pairs to score; 10 for each proposal, at least 200, if left out.
         seed: Seed of everything random.
         known: Keep systems that are known already.
@@ -56,7 +58,7 @@ def generate_solvents(
     from molgen.solvents.designer import SolventDesigner, drawings
     from pipelines.conformers import write_rows
 
-    found = SolventDesigner.from_pretrained().propose(
+    found = SolventDesigner.from_pretrained(generator).propose(
         number, wanted, seed, generated, scored, novel=not known, solid=not liquids
     )
     rounded = found.round({name: 4 for name in found.select_dtypes("number").columns})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from diffcore.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
+    from molgen.tokens.mixtures import JointTable
     from molgen.tokens.tables import TokenTable
     from molgen.tokens.task import TokenTask
 
@@ -30,12 +31,13 @@ def train_tokens(
     resume: bool = False,
     seed: int = 0,
     data: Path | None = None,
+    mixtures: Path | None = None,
 ) -> Path:
     """Train a model of QM9's molecules as tokens.
 
     Args:
         method: Writers, told properties: causal, absorbing, replacing, analog. Readers, told
-            tokens: direct, diffusion.
+            tokens: direct, diffusion. Both, of molecules and binary mixtures: multitask.
         notation: smiles or selfies; by default SELFIES for writers, SMILES for readers.
         max_time: Time budget, HH:MM:SS.
         out: Folder of the checkpoint, the curve and the weights.
@@ -49,6 +51,8 @@ def train_tokens(
         resume: Continue the run of the folder.
         seed: Of weights, order and noise.
         data: Converted data file; by default QM9 from the cache.
+        mixtures: For multitask: folder of the published tables of eutectic mixtures; by default
+            `shared/data/solvents` beside the checkout.
 
     Returns:
         Path of the weights file.
@@ -65,7 +69,7 @@ def train_tokens(
     from molgen.datasets.table import MoleculeTable
     from molgen.tokens.network import Size, TokenNetwork
     from molgen.tokens.tables import choose, token_table
-    from molgen.tokens.task import READERS, TokenDenoiser, TokenTask
+    from molgen.tokens.task import LEFT_TO_RIGHT, MULTITASK, READERS, TokenDenoiser, TokenTask
     from molgen.weights.files import write_model
     from pipelines.train import hardware, seconds
 
@@ -77,10 +81,15 @@ def train_tokens(
     if threads:
         torch.set_num_threads(threads)
     reads = method in READERS
-    notation = notation or ("smiles" if reads else "selfies")
+    both = method == MULTITASK
+    notation = notation or ("smiles" if reads or both else "selfies")
     parity = "even" if reads else "odd"
     molecules = choose(MoleculeTable.load(data) if data else qm9.load(), "train", parity)
-    table = token_table(molecules, notation, TEXTS.get(notation, 1), seed)
+    table: TokenTable | JointTable = token_table(
+        molecules, notation, 1 if both else TEXTS.get(notation, 1), seed
+    )
+    if both:
+        table = _joint(cast("TokenTable", table), mixtures)
     task = TokenTask(table.vocabulary, table.moments, method, Size(width, layers, width // 32))
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(random.generator(seed).get_state())
@@ -90,12 +99,12 @@ def train_tokens(
         self_condition=0.5 if method in SELF_CONDITIONED else 0.0,
         independent=0.0,
         align=False,
-        condition_drop=0.0 if reads else 0.15,
+        condition_drop=0.5 if both else 0.0 if reads else 0.15,
     )
     budget = training.Budget(seconds(max_time))
     module = training.Diffusion(
         network,
-        lambda net: TokenDenoiser(cast(TokenNetwork, net), task, carry=method != "causal"),
+        lambda net: TokenDenoiser(cast(TokenNetwork, net), task, carry=method not in LEFT_TO_RIGHT),
         task.taught(),
         objective,
         training.Optimisation(lr=lr, warmup=200, ema=0.999, seed=seed),
@@ -111,7 +120,7 @@ def train_tokens(
         "data": {
             **{k: molecules.card.get(k) for k in ("name", "source", "licence")},
             "part": f"train, {parity} numbers",
-            "molecules": len(table),
+            "rows" if both else "molecules": len(table),
         },
         "recipe": training.describe(objective, module.optimisation) | {"batch": batch},
         "seed": seed,
@@ -126,10 +135,20 @@ def train_tokens(
     return write_model(folder / f"qm9-{method}-{notation}.safetensors", weights, card)
 
 
+def _joint(molecules: TokenTable, folder: Path | None) -> JointTable:
+    from molgen.solvents.training import default_data
+    from molgen.tokens.mixtures import held_out, joint_table, mixture_rows
+
+    rows = mixture_rows(folder or default_data())
+    return joint_table(molecules, rows[~held_out(rows)])
+
+
 class Stream:
     """Batches that go on where a resumed run stopped."""
 
-    def __init__(self, table: TokenTable, task: TokenTask, size: int, seed: int, run: Any) -> None:
+    def __init__(
+        self, table: TokenTable | JointTable, task: TokenTask, size: int, seed: int, run: Any
+    ) -> None:
         self.table, self.task, self.size, self.seed, self.run = table, task, size, seed, run
 
     def __iter__(self) -> Any:

@@ -12,6 +12,8 @@ from diffcore.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+LIQUIDUS_FILE = "lavrinenko2023_DES_init_update.csv"
+
 LIQUIDUS = {
     "Component#1": "name_1",
     "Smiles#1": "smiles_1",

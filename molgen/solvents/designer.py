@@ -25,8 +25,6 @@ from molgen.solvents.targets import PROPERTIES, Range, Target, ranges
 if TYPE_CHECKING:
     import pandas as pd
 
-    from molgen.generate import MoleculeGenerator
-
 ELEMENTS = frozenset("C N O S P F Cl Br".split())
 HEAVY = (2, 30)
 """Fewest and most heavy atoms of a component."""
@@ -55,7 +53,8 @@ class SolventDesigner:
 
     Attributes:
         model: judges the liquidus.
-        generator: shipped generator of molecules, by name, for components that are in no library.
+        generator: of molecules, as graphs or as tokens: a shipped model by name, or a weights file;
+            for components that are in no library.
     """
 
     model: LiquidusModel
@@ -66,7 +65,7 @@ class SolventDesigner:
         """With the shipped liquidus model.
 
         Args:
-            generator: of molecules: a shipped model by name, or a weights file.
+            generator: of molecules, as ``qm9`` (graphs) or ``qm9-causal-selfies`` (tokens).
 
         Raises:
             ModelFileError: the shipped files are broken.
@@ -136,10 +135,8 @@ class SolventDesigner:
 
         found = [_made(name) for name in library()]
         if generated:
-            from molgen.generate import MoleculeGenerator
-
-            model = MoleculeGenerator.from_pretrained(self.generator)
-            found += [_made(smiles) for smiles in drawn(model, generated, seed)]
+            made = fitting(written(self.generator, generated, seed))
+            found += [_made(smiles) for smiles in made]
         unique = {c.smiles: c for c in found if c is not None and passes(c.smiles)}
         return list(unique.values())
 
@@ -177,13 +174,42 @@ def _made(identifier: str) -> Component | None:
         return None
 
 
-def drawn(model: MoleculeGenerator, n: int, seed: int) -> list[str]:
-    """SMILES of generated molecules that could be components: no strained rings, no alerts."""
+def written(generator: str, n: int, seed: int) -> list[str]:
+    """SMILES of molecules from a generator of graphs or of tokens.
+
+    Args:
+        generator: a shipped model by name, or a weights file.
+        n: molecules to draw; those that are none are left out.
+        seed: of the drawing.
+
+    Raises:
+        ModelFileError: the model is unknown, broken or of another kind.
+    """
+    from rdkit import Chem
+
+    from diffcore.checkpoint import load_card
+    from molgen.weights.files import find_model
+
+    if load_card(find_model(generator)).get("kind") == "tokens":
+        from molgen.tokens.generator import TokenGenerator
+
+        made = TokenGenerator.from_pretrained(generator).sample(n, seed=seed)
+        return [smiles for smiles in made if smiles is not None]
+    from molgen.generate import MoleculeGenerator
+
+    model = MoleculeGenerator.from_pretrained(generator)
+    return [Chem.MolToSmiles(mol) for mol in model.sample(n, seed=seed, progress=False)]
+
+
+def fitting(made: Sequence[str]) -> list[str]:
+    """SMILES of molecules that could be components: no strained rings, no alerts."""
     from rdkit import Chem
 
     found = []
-    for mol in model.sample(n, seed=seed, progress=False):
-        bare = Chem.RemoveHs(mol)
+    for one in made:
+        bare = Chem.MolFromSmiles(one)
+        if bare is None:
+            continue
         rings = bare.GetRingInfo().AtomRings()
         strained = len(rings) > 2 or any(len(ring) < 5 for ring in rings)
         smiles = Chem.MolToSmiles(bare, isomericSmiles=False)

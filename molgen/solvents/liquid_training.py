@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffcore.errors import DataError
 from molgen.solvents.forest import Floats
 from molgen.solvents.liquid import LineModel, axis, mixture, offset
 from molgen.solvents.training import Ints, folds_of, grow, row_weights
@@ -95,6 +96,9 @@ def grow_line(data: Lines, learn: Ints, trees: int = 100) -> LineModel:
         data: all of them.
         learn: places of those to learn from.
         trees: of each forest.
+
+    Raises:
+        DataError: no mixture was measured over a span of temperatures.
     """
     lines = np.unique(data.line[learn])
     parts = [learn[data.line[learn] == number] for number in lines]
@@ -103,6 +107,11 @@ def grow_line(data: Lines, learn: Ints, trees: int = 100) -> LineModel:
     fits = np.array([_slope(data, part) for part in parts])
     low, high = SLOPES[data.quantity]
     good = (fits > low) & (fits < high)
+    if not good.any():
+        raise DataError(
+            f"{data.quantity}: expected mixtures at three or more temperatures over {SPAN:g} K "
+            f"whose slope lies between {low:g} and {high:g}, got none"
+        )
     slope = grow(rows[good], fits[good], weights[good], trees, 2, 1.0)
     guess = slope.mean(rows)
     fall = np.where(good, fits, guess)

@@ -17,8 +17,9 @@ from diffcore.errors import ConfigError, DataError, ModelFileError
 from diffcore.guidance import classifier_free, conditioned
 from diffcore.samplers import prior, sample, solver
 from diffcore.schedules import uniform_grid
-from molgen.tokens.task import TokenDenoiser, TokenTask
-from molgen.tokens.vocabulary import split
+from diffcore.state import State
+from molgen.tokens.task import LEFT_TO_RIGHT, MULTITASK, TokenDenoiser, TokenTask
+from molgen.tokens.vocabulary import END, MIXED, split
 from molgen.weights.files import find_model
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 METHODS = {
     "causal": ("left_to_right", None),
+    MULTITASK: ("left_to_right", None),
     "absorbing": ("ancestral", 24),
     "replacing": ("tau_leaping", 50),
     "analog": ("dpmpp_2m", 50),
@@ -51,12 +53,38 @@ def load_tokens(name_or_path: str | Path, reads: bool) -> tuple[TokenDenoiser, d
         task = TokenTask.from_json(card["task"])
     except (ConfigError, KeyError) as error:
         raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
-    if task.reads != reads:
+    if task.reads != reads and task.method != MULTITASK:
         kind = "reads properties" if reads else "writes molecules"
         raise ModelFileError(f"{name_or_path}: expected a model that {kind}")
     network = task.build().requires_grad_(False).eval()
     fill_module(network, load_weights(path, card), path)
     return TokenDenoiser(network, task), card
+
+
+def told_numbers(task: TokenTask, number: int, each: Sequence[Mapping[str, float]]) -> Tensor:
+    """Standardised numbers [number, P] that a model is told, NaN where none is.
+
+    Args:
+        task: of the model.
+        number: of rows.
+        each: a mapping for each row, or nothing, in physical units.
+
+    Raises:
+        ConfigError: another number of mappings, an unknown name, or a value that is no number.
+    """
+    names = list(task.properties)
+    if each and len(each) != number:
+        raise ConfigError(f"properties: expected one or {number} mappings, got {len(each)}")
+    values = torch.full((number, len(names)), torch.nan, dtype=torch.float64)
+    for k, one in enumerate(each):
+        for name, value in one.items():
+            if name not in names:
+                known = ", ".join(names)
+                raise ConfigError(f"unknown property {name!r}; the model knows {known}")
+            if not abs(float(value)) < float("inf"):
+                raise ConfigError(f"{name}: expected a number, got {value!r}")
+            values[k, names.index(name)] = float(value)
+    return task.standardised(values)
 
 
 @dataclass
@@ -117,7 +145,8 @@ class TokenGenerator:
         """
         if number < 1 or batch_size < 1 or not temperature > 0:
             raise ConfigError("number, batch_size: expected 1 or more; temperature: above 0")
-        asked = self._asked(number, properties)
+        each = [properties] * number if isinstance(properties, Mapping) else properties
+        asked = told_numbers(self.denoiser.task, number, each)
         kept = self._kept(draft)
         written: list[str | None] = []
         for at in range(0, number, batch_size):
@@ -129,33 +158,13 @@ class TokenGenerator:
             written += self.denoiser.task.vocabulary.decode(tokens)
         return written
 
-    def _asked(
-        self, number: int, properties: Mapping[str, float] | Sequence[Mapping[str, float]]
-    ) -> Tensor:
-        """Standardised values [number, P], NaN where free."""
-        names = list(self.denoiser.task.properties)
-        each = [properties] * number if isinstance(properties, Mapping) else list(properties)
-        each = each or [{}] * number
-        if len(each) != number:
-            raise ConfigError(f"properties: expected one or {number} mappings, got {len(each)}")
-        values = torch.full((number, len(names)), torch.nan, dtype=torch.float64)
-        for k, one in enumerate(each):
-            for name, value in one.items():
-                if name not in names:
-                    known = ", ".join(names)
-                    raise ConfigError(f"unknown property {name!r}; the model knows {known}")
-                if not abs(float(value)) < float("inf"):
-                    raise ConfigError(f"{name}: expected a number, got {value!r}")
-                values[k, names.index(name)] = float(value)
-        return self.denoiser.task.standardised(values)
-
     def _kept(self, draft: str) -> Tensor:
         """Classes [L] of a draft, the mask's where it is open."""
         task = self.denoiser.task
         v = task.vocabulary
         kept = torch.full((v.length,), v.mask_class)
         symbols = split(draft, v.notation) if draft else []
-        if symbols and task.method not in ("causal", "absorbing"):
+        if symbols and task.method not in (*LEFT_TO_RIGHT, "absorbing"):
             raise ConfigError(
                 f"a draft needs a causal or absorbing model, this one is {task.method}"
             )
@@ -193,7 +202,9 @@ class TokenGenerator:
         if bool((kept != task.vocabulary.mask_class).any()):
             open_ = kept == task.vocabulary.mask_class
             start = start.replace(token=torch.where(open_, start["token"], kept))
-        grid = uniform_grid(length + 1 if task.method == "causal" else steps or usual or length)
+        grid = uniform_grid(
+            length + 1 if task.method in LEFT_TO_RIGHT else steps or usual or length
+        )
         made = sample(told, processes, start, grid, rng, method=solver(name))["token"]
         return made.argmax(-1) if made.is_floating_point() else made
 
@@ -220,29 +231,41 @@ class PropertyReader:
         return cls(*load_tokens(name_or_path, reads=True))
 
     def predict(
-        self, smiles: Sequence[str], *, seed: int = 0, batch_size: int = 512
+        self,
+        smiles: Sequence[str],
+        *,
+        given: Sequence[Mapping[str, float]] = (),
+        seed: int = 0,
+        batch_size: int = 512,
     ) -> pd.DataFrame:
         """Properties in the units of the data, one row a molecule, in order.
 
         Args:
-            smiles: of molecules; they are made canonical, without stereo marks.
+            smiles: of molecules; they are made canonical, without stereo marks. For a multi-task
+                model also of mixtures, their components with ``|`` between.
+            given: numbers that are known of each, for a multi-task model: of a mixture ``x_1``, the
+                mole fraction of what is written first, and ``temperature`` (K).
             seed: of the drawing, for a model that predicts by diffusion.
             batch_size: molecules a call.
 
         Returns:
             NaN where a SMILES cannot be read or has a symbol the model does not know; the column
             ``why_not`` says which.
+
+        Raises:
+            ConfigError: ``given`` for a model of one task, of another length, or unknown numbers.
         """
         import pandas as pd
 
         names = list(self.denoiser.task.properties)
         values = torch.full((len(smiles), len(names)), torch.nan, dtype=torch.float64)
         tokens, reasons = self._tokens(smiles)
+        told = self._told(len(smiles), given)
         rows = [k for k, reason in enumerate(reasons) if not reason]
         for at in range(0, len(rows), batch_size):
             part = rows[at : at + batch_size]
             x = torch.stack([t for k in part if (t := tokens[k]) is not None])
-            values[part] = self._read(x, random.row_generators(seed, part))
+            values[part] = self._read(x, told[part], random.row_generators(seed, part))
         table = pd.DataFrame(values.numpy(), columns=names)
         table["why_not"] = reasons
         return table
@@ -254,16 +277,29 @@ class PropertyReader:
         reasons: list[str] = []
         for one in smiles:
             try:
-                tokens.append(self.denoiser.task.vocabulary.encode([plain(one)])[0])
+                parts = MIXED.join(plain(part) for part in one.split(MIXED))
+                tokens.append(self.denoiser.task.vocabulary.encode([parts])[0])
                 reasons.append("")
             except DataError as error:
                 tokens.append(None)
                 reasons.append(str(error))
         return tokens, reasons
 
-    @torch.inference_mode()
-    def _read(self, tokens: Tensor, rng: list[torch.Generator]) -> Tensor:
+    def _told(self, number: int, given: Sequence[Mapping[str, float]]) -> Tensor:
+        """Standardised numbers [number, P], NaN where not known."""
         task = self.denoiser.task
+        if given and task.method != MULTITASK:
+            raise ConfigError(f"given: expected a multi-task model, this one is {task.method}")
+        return told_numbers(task, number, given)
+
+    @torch.inference_mode()
+    def _read(self, tokens: Tensor, given: Tensor, rng: list[torch.Generator]) -> Tensor:
+        task = self.denoiser.task
+        if task.method == MULTITASK:
+            tokens = tokens[:, : int((tokens != END).sum(1).max()) + 1]
+            state = State({"token": tokens, "property": given}, torch.ones_like(tokens) > 0)
+            answer = self.denoiser(state, {"token": torch.zeros(len(tokens))}, {})["answer"]
+            return task.physical(answer)
         told = conditioned(without_previous(self.denoiser), token=tokens)
         processes = task.processes()
         start = prior(processes, torch.ones(tokens.shape, dtype=torch.bool), rng)

@@ -62,6 +62,7 @@ class TokenNetwork(nn.Module):
         numbers: that it is told, and that it predicts if ``reads``.
         causal: no token sees a later one.
         reads: the output are numbers, not logits.
+        both: there is a second head, for the numbers: see `both`.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class TokenNetwork(nn.Module):
         *,
         causal: bool = False,
         reads: bool = False,
+        both: bool = False,
     ) -> None:
         super().__init__()
         d = size.width
@@ -83,6 +85,8 @@ class TokenNetwork(nn.Module):
         self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
         self.norm = nn.LayerNorm(d)
         self.head = nn.Linear(d, numbers if reads else classes)
+        if both:
+            self.answer = nn.Sequential(nn.Linear(2 * d, d), nn.SiLU(), nn.Linear(d, numbers))
 
     def forward(
         self, features: Tensor, numbers: Tensor, time: Tensor, previous: Tensor | None = None
@@ -98,6 +102,33 @@ class TokenNetwork(nn.Module):
         Returns:
             [B, L, K], or [B, P].
         """
+        h, told = self._hidden(features, numbers, time, previous)
+        if self.reads:
+            h = h.mean(1) + told
+        out: Tensor = self.head(self.norm(h))
+        return out
+
+    def both(
+        self, features: Tensor, numbers: Tensor, time: Tensor, last: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [B, L, K] and numbers [B, P]: what a causal network makes of the whole row.
+
+        Args:
+            features: as for the network.
+            numbers: as for the network.
+            time: [B].
+            last: first place [B] that sees every symbol.
+        """
+        h = self.norm(self._hidden(features, numbers, time, None)[0])
+        seen = (torch.arange(h.shape[1], device=h.device) <= last.unsqueeze(1)).to(h.dtype)
+        mean = (h * seen.unsqueeze(2)).sum(1) / seen.sum(1, keepdim=True)
+        end = h[torch.arange(len(h), device=h.device), last]
+        return self.head(h), self.answer(torch.cat([mean, end], 1))
+
+    def _hidden(
+        self, features: Tensor, numbers: Tensor, time: Tensor, previous: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Features of the tokens [B, L, D] and of what was told [B, D]."""
         known = ~numbers.isnan()
         angles = time.unsqueeze(1) * torch.pi * 2.0 ** torch.arange(-1, 7, device=time.device)
         waves = torch.cat([time.unsqueeze(1), angles.sin(), angles.cos()], 1)
@@ -107,7 +138,4 @@ class TokenNetwork(nn.Module):
             h = h + self.previous(previous)
         for block in self.blocks:
             h = block(h, told, self.causal)
-        if self.reads:
-            h = h.mean(1) + told
-        out: Tensor = self.head(self.norm(h))
-        return out
+        return h, told

@@ -33,6 +33,10 @@ from molgen.tokens.vocabulary import END, Vocabulary
 
 WRITERS = ("causal", "absorbing", "replacing", "analog")
 READERS = ("direct", "diffusion")
+MULTITASK = "multitask"
+"""Writes tokens and reads properties: a causal network with two heads."""
+
+LEFT_TO_RIGHT = ("causal", MULTITASK)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class TokenTask:
         method: one of `WRITERS`, which generate tokens and are told properties: a causal
             transformer, absorbing or mask-and-replace diffusion, analog diffusion (one-hot vectors
             under Gaussian noise); or one of `READERS`, which are told tokens and predict the
-            properties at once or by diffusion.
+            properties at once or by diffusion; or ``multitask``, which does both.
         size: of the network.
     """
 
@@ -56,8 +60,8 @@ class TokenTask:
 
     def __post_init__(self) -> None:
         """Check the method."""
-        if self.method not in (*WRITERS, *READERS):
-            known = ", ".join((*WRITERS, *READERS))
+        if self.method not in (*WRITERS, *READERS, MULTITASK):
+            known = ", ".join((*WRITERS, *READERS, MULTITASK))
             raise ConfigError(f"unknown method {self.method!r}; known: {known}")
 
     @property
@@ -78,10 +82,12 @@ class TokenTask:
     def taught(self) -> dict[str, Process]:
         """The same as a trainer needs it: a causal model sees the clean tokens."""
         processes = self.processes()
-        if self.method == "causal":
+        if self.method in LEFT_TO_RIGHT:
             token = processes["token"]
             assert isinstance(token, Categorical)
-            return {"token": TeacherForced(token)}
+            processes["token"] = TeacherForced(token)
+        if self.method == MULTITASK:
+            processes["answer"] = Regressed(Gaussian(Cosine(), Grid((len(self.properties),))))
         return processes
 
     def build(self) -> TokenNetwork:
@@ -92,8 +98,9 @@ class TokenTask:
             v.classes,
             v.length,
             len(self.properties),
-            causal=self.method == "causal",
+            causal=self.method in LEFT_TO_RIGHT,
             reads=self.reads,
+            both=self.method == MULTITASK,
         )
 
     def encode(self, tokens: Tensor, properties: Tensor) -> State:
@@ -102,12 +109,16 @@ class TokenTask:
         The mask says which tokens count in the loss: for a causal model up to the first end.
         """
         mask = torch.ones(tokens.shape, dtype=torch.bool)
-        if self.method == "causal":
+        if self.method in LEFT_TO_RIGHT:
             mask = (tokens == END).cumsum(1) <= 1
         x = tokens
         if self.method == "analog":
             x = F.one_hot(tokens, self.vocabulary.classes).float()
-        return State({"token": x, "property": self.standardised(properties)}, mask)
+        numbers = self.standardised(properties)
+        fields = {"token": x, "property": numbers}
+        if self.method == MULTITASK:  # the condition may be hidden, the answer is not
+            fields["answer"] = numbers.clone()
+        return State(fields, mask)
 
     @property
     def moments(self) -> Tensor:
@@ -204,6 +215,57 @@ class TeacherForced:
 
 
 @dataclass(frozen=True)
+class Regressed:
+    """Numbers of which nothing is shown: their mean is predicted at once; NaN where not known.
+
+    Attributes:
+        inner: what they are, with noise.
+    """
+
+    inner: Gaussian
+
+    @property
+    def schedule(self) -> Schedule:
+        """Of the inner process."""
+        return self.inner.schedule
+
+    @property
+    def domain(self) -> Domain:
+        """Of the inner process."""
+        return self.inner.domain
+
+    def prior(self, mask: Tensor, rng: Rng) -> Tensor:
+        """Noise."""
+        return self.inner.prior(mask, rng)
+
+    def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+        """Zeros."""
+        return torch.zeros_like(clean)
+
+    def reverse(
+        self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng
+    ) -> Tensor:
+        """Of the inner process."""
+        return self.inner.reverse(x, clean, t, s, mask, rng)
+
+    def log_prob(
+        self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Of the inner process."""
+        return self.inner.log_prob(x_s, x, clean, t, s, mask)
+
+    def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Mean squared error over the numbers that are known, [B]; 0 where none is."""
+        known = ~target.isnan()
+        off = torch.where(known, clean - target.nan_to_num(0.0), torch.zeros_like(clean))
+        return off.square().sum(-1) / known.sum(-1).clamp_min(1)
+
+    def decode(self, clean: Tensor, mask: Tensor) -> Tensor:
+        """The mean."""
+        return clean
+
+
+@dataclass(frozen=True)
 class TokenDenoiser:
     """The network in the x0 convention.
 
@@ -226,19 +288,29 @@ class TokenDenoiser:
             return State({"property": self._read(state, times)}, state.mask)
         features = x if x.is_floating_point() else F.one_hot(x, k).to(dtype)
         time = times["token"].to(dtype)
-        if task.method == "causal":
+        if task.method in LEFT_TO_RIGHT:
             start = F.one_hot(torch.full_like(x[:, :1], k - 1), k).to(dtype)
             features, time = torch.cat([start, features[:, :-1]], 1), torch.zeros_like(time)
+        if task.method == MULTITASK:
+            last = ((x != END) & (x != k - 1)).sum(1).clamp_max(x.shape[1] - 1)
+            raw, answer = self.network.both(features, state["property"], time, last)
+            return State(
+                {"token": self._clean(raw, x, times, state.mask), "answer": answer}, state.mask
+            )
         previous = context.get(PREVIOUS)
         raw = self.network(
             features, state["property"], time, None if previous is None else previous["token"]
         )
-        process = task.processes()["token"]
-        clean = as_clean(raw, x, times["token"], process, state.mask, "x0")
-        if task.method in ("causal", "absorbing") and self.carry:
+        return State({"token": self._clean(raw, x, times, state.mask)}, state.mask)
+
+    def _clean(self, raw: Tensor, x: Tensor, times: Times, mask: Tensor) -> Tensor:
+        """Probabilities, or vectors, of the clean tokens."""
+        task, k = self.task, self.task.vocabulary.classes
+        clean = as_clean(raw, x, times["token"], task.processes()["token"], mask, "x0")
+        if task.method in (*LEFT_TO_RIGHT, "absorbing") and self.carry:
             shown = (x != k - 1).unsqueeze(-1)
             clean = torch.where(shown, F.one_hot(x, k).to(clean.dtype), clean)
-        return State({"token": clean}, state.mask)
+        return clean
 
     def _read(self, state: State, times: Times) -> Tensor:
         x, noisy = state["token"], state["property"]

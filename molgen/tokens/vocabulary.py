@@ -17,7 +17,10 @@ NOTATIONS = ("smiles", "selfies")
 END = 0
 """Class of the end and of everything after it."""
 
-_SMILES = re.compile(r"\[[^\]]+\]|Br|Cl|%\d\d|@@|[A-Za-z0-9@=#$:/\\+\-().~*]")
+MIXED = "|"
+"""Between the SMILES of the components of a mixture."""
+
+_SMILES = re.compile(r"\[[^\]]+\]|Br|Cl|%\d\d|@@|[A-Za-z0-9@=#$:/\\+\-().~*|]")
 
 
 def written(smiles: str, notation: str) -> str:
@@ -137,6 +140,9 @@ def readable(text: str, notation: str) -> str | None:
     """Canonical SMILES of a text, or None where RDKit reads no molecule."""
     from rdkit import Chem, rdBase
 
+    if MIXED in text and notation == "smiles":
+        parts = [readable(part, notation) for part in text.split(MIXED)]
+        return MIXED.join(p for p in parts if p) if all(parts) else None
     if notation == "selfies":
         selfies = _selfies()
         try:

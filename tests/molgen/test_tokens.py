@@ -13,7 +13,7 @@ from diffcore.errors import ConfigError, DataError, ModelFileError
 from diffcore.objective import Objective, denoising_loss
 from molgen.tokens.generator import METHODS, PropertyReader, TokenGenerator, load_tokens
 from molgen.tokens.network import Size
-from molgen.tokens.task import READERS, WRITERS, TokenDenoiser, TokenTask
+from molgen.tokens.task import LEFT_TO_RIGHT, MULTITASK, READERS, WRITERS, TokenDenoiser, TokenTask
 from molgen.tokens.vocabulary import END, Vocabulary, readable, split, vocabulary_of, written
 from molgen.weights.files import write_model
 
@@ -71,12 +71,12 @@ def test_what_a_vocabulary_refuses() -> None:
     assert v.decode(torch.zeros(1, v.length, dtype=torch.long)) == [None]
 
 
-@pytest.mark.parametrize("method", [*WRITERS, *READERS])
+@pytest.mark.parametrize("method", [*WRITERS, *READERS, MULTITASK])
 def test_every_method_learns_through_the_shared_objective(method: str) -> None:
     one = task(method)
     network = one.build()
     clean = one.encode(one.vocabulary.encode(SMILES), torch.tensor([[6.0, 2.0]] * len(SMILES)))
-    denoiser = TokenDenoiser(network, one, carry=method != "causal")
+    denoiser = TokenDenoiser(network, one, carry=method not in LEFT_TO_RIGHT)
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     objective = Objective(weighting="uniform", self_condition=0.0, independent=0.0, align=False)
     losses = []
@@ -90,8 +90,9 @@ def test_every_method_learns_through_the_shared_objective(method: str) -> None:
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
 
 
-def test_a_causal_network_sees_nothing_of_what_follows() -> None:
-    one = task("causal")
+@pytest.mark.parametrize("method", LEFT_TO_RIGHT)
+def test_a_causal_network_sees_nothing_of_what_follows(method: str) -> None:
+    one = task(method)
     denoiser = TokenDenoiser(one.build(), one, carry=False)
     tokens = one.vocabulary.encode(SMILES[:1])
     other = tokens.clone()
@@ -106,7 +107,7 @@ def test_a_causal_network_sees_nothing_of_what_follows() -> None:
     assert not torch.allclose(made[0][:, 3:], made[1][:, 3:])
 
 
-@pytest.mark.parametrize("method", WRITERS)
+@pytest.mark.parametrize("method", [*WRITERS, MULTITASK])
 def test_written_molecules_depend_on_seed_and_place_alone(method: str, tmp_path: Path) -> None:
     generator = TokenGenerator.from_pretrained(saved(method, tmp_path, CHAINS))
     asked = {"gap": 5.0}
@@ -116,12 +117,12 @@ def test_written_molecules_depend_on_seed_and_place_alone(method: str, tmp_path:
     assert set(METHODS) >= set(WRITERS)
 
 
-@pytest.mark.parametrize("method", READERS)
+@pytest.mark.parametrize("method", [*READERS, MULTITASK])
 def test_a_bad_row_costs_a_row(method: str, tmp_path: Path) -> None:
     reader = PropertyReader.from_pretrained(saved(method, tmp_path))
     table = reader.predict(["CCO", "C(", "", "CBr", "OCC"])
     assert table["gap"].isna().tolist() == [False, True, True, True, False]
-    if method == "direct":
+    if method != "diffusion":
         assert table["gap"][0] == pytest.approx(table["gap"][4], abs=1e-5)
     assert all(
         bool(why) == gone for why, gone in zip(table["why_not"], table["gap"].isna(), strict=True)
