@@ -1,4 +1,4 @@
-"""Eutectic solvents: components, liquidus, phase diagrams.
+"""Eutectic solvents: components, liquidus, phase diagrams, density and viscosity.
 
 Loaded at their first use, so that importing the package stays quick.
 """
@@ -6,9 +6,10 @@ Loaded at their first use, so that importing the package stays quick.
 from importlib import import_module
 from typing import Any
 
-__all__ = ["SolventDesigner", "component", "phase_diagram"]
+__all__ = ["LiquidModel", "SolventDesigner", "component", "phase_diagram"]
 
 _HOMES = {
+    "LiquidModel": "liquid",
     "SolventDesigner": "designer",
     "component": "components",
     "phase_diagram": "diagram",
