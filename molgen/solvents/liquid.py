@@ -132,9 +132,8 @@ class LiquidModel:
         hot = np.broadcast_to(np.asarray(temperature, dtype=np.float64), len(shares))
         if not ((hot >= RANGE[0]) & (hot <= RANGE[1])).all():
             low, high = RANGE
-            raise ConfigError(
-                f"temperature: expected {low} to {high} K, got {hot.min():g} to {hot.max():g}"
-            )
+            wrong = hot[~((hot >= low) & (hot <= high))][0]
+            raise ConfigError(f"temperature: expected {low} to {high} K, got {wrong:g}")
         smiles = [c.smiles for c in components]
         line = self.lines[quantity]
         rows = np.array([mixture(smiles, row) for row in shares])

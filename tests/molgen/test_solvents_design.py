@@ -135,3 +135,20 @@ def test_an_impossible_target_gives_an_empty_table() -> None:
     for wrong in ({"n": 0}, {"scored": 0}, {"generated": -1}, {"each": 0}, {"seed": -1}):
         with pytest.raises(ConfigError, match="expected"):
             designer.propose(**wrong)
+
+
+def test_components_are_written_by_a_model_of_tokens_too() -> None:
+    pytest.importorskip("selfies")
+    from molgen.solvents.designer import fitting, written
+
+    made = written("qm9-causal-selfies", 12, seed=0)
+    assert made == written("qm9-causal-selfies", 12, seed=0) and len(made) > 8
+    kept = fitting([*made, "OCC(O)CO", "C1CC1", "not a molecule", "CC(=O)Cl"])
+    assert "OCC(O)CO" in kept and not {"C1CC1", "not a molecule", "CC(=O)Cl"} & set(kept)
+
+
+def test_the_viscosity_counts_in_logarithms() -> None:
+    assert Range(high=100.0).logarithms == Range(high=math.log(100.0))
+    assert Range(10.0, 100.0).logarithms.probability(math.log(100.0), 1e6) < 0.01
+    assert Range(0.0, 100.0).logarithms.low == -math.inf
+    assert ranges({"viscosity": ("<", 100)})["viscosity"].high == 100
