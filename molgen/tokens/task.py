@@ -265,6 +265,10 @@ class Regressed:
         return clean
 
 
+_CERTAIN = 30.0
+"""Logit of a token that is certain."""
+
+
 @dataclass(frozen=True)
 class TokenDenoiser:
     """The network in the x0 convention.
@@ -289,19 +293,46 @@ class TokenDenoiser:
         features = x if x.is_floating_point() else F.one_hot(x, k).to(dtype)
         time = times["token"].to(dtype)
         if task.method in LEFT_TO_RIGHT:
-            start = F.one_hot(torch.full_like(x[:, :1], k - 1), k).to(dtype)
-            features, time = torch.cat([start, features[:, :-1]], 1), torch.zeros_like(time)
-        if task.method == MULTITASK:
-            last = ((x != END) & (x != k - 1)).sum(1).clamp_max(x.shape[1] - 1)
-            raw, answer = self.network.both(features, state["property"], time, last)
-            return State(
-                {"token": self._clean(raw, x, times, state.mask), "answer": answer}, state.mask
-            )
+            return self._next(state, times)
         previous = context.get(PREVIOUS)
         raw = self.network(
             features, state["property"], time, None if previous is None else previous["token"]
         )
         return State({"token": self._clean(raw, x, times, state.mask)}, state.mask)
+
+    def _next(self, state: State, times: Times) -> State:
+        """Of a causal network: each token's successor, and the numbers of a multi-task one.
+
+        While it writes, only what is needed is computed: up to the furthest token that is to be
+        written next; rows that have ended need nothing, and their rest is `END`.
+        """
+        task, x = self.task, state["token"]
+        k, dtype = task.vocabulary.classes, self.network.place.dtype
+        upto = self._needed(x) if self.carry else x.shape[1]
+        start = F.one_hot(torch.full_like(x[:, :1], k - 1), k).to(dtype)
+        features = torch.cat([start, F.one_hot(x[:, :-1], k).to(dtype)], 1)[:, :upto]
+        time = torch.zeros(len(x), dtype=dtype, device=x.device)
+        ending = _CERTAIN * F.one_hot(torch.full_like(x[:, upto:], END), k).to(dtype)
+        found: dict[str, Tensor] = {}
+        if not upto:
+            raw = ending
+        elif task.method == MULTITASK:
+            last = ((x != END) & (x != k - 1)).sum(1).clamp_max(upto - 1)
+            raw, found["answer"] = self.network.both(features, state["property"], time, last)
+            raw = torch.cat([raw, ending], 1)
+        else:
+            raw = torch.cat([self.network(features, state["property"], time), ending], 1)
+        return State(found | {"token": self._clean(raw, x, times, state.mask)}, state.mask)
+
+    def _needed(self, x: Tensor) -> int:
+        """Number of places that the network must see; all of them where nothing is masked."""
+        masked = x == self.task.vocabulary.mask_class
+        if not bool(masked.any()):
+            return x.shape[1]
+        first = masked.int().argmax(1)
+        before = torch.arange(x.shape[1], device=x.device) < first.unsqueeze(1)
+        done = ((x == END) & before).any(1) | ~masked.any(1)
+        return int(torch.where(done, 0, first + 1).max())
 
     def _clean(self, raw: Tensor, x: Tensor, times: Times, mask: Tensor) -> Tensor:
         """Probabilities, or vectors, of the clean tokens."""

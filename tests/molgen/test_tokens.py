@@ -167,3 +167,20 @@ def test_a_draft_is_kept_and_the_rest_is_written(method: str, tmp_path: Path) ->
     analog = TokenGenerator.from_pretrained(saved("analog", tmp_path, CHAINS))
     with pytest.raises(ConfigError, match="needs a causal or absorbing model"):
         analog.sample(1, draft="N")
+
+
+@pytest.mark.parametrize("method", LEFT_TO_RIGHT)
+def test_what_is_not_needed_is_not_computed_and_changes_nothing(method: str) -> None:
+    one = task(method)
+    network = one.build()
+    x = one.vocabulary.encode(SMILES[:3])
+    x[:, 2:] = one.vocabulary.mask_class
+    state = one.encode(x, torch.full((3, 2), torch.nan))
+    times = {"token": torch.full((3,), 0.5)}
+    short = TokenDenoiser(network, one)(state, times, {PREVIOUS: None})["token"]
+    whole = TokenDenoiser(network, one, carry=False)(state, times, {PREVIOUS: None})["token"]
+    assert torch.allclose(short[:, 2], whole[:, 2], atol=1e-5)
+    assert (short[:, 3:].argmax(-1) == END).all() and (short[:, :2].argmax(-1) == x[:, :2]).all()
+    ended = state.replace(token=torch.where(torch.arange(x.shape[1]) == 1, END, x))
+    made = TokenDenoiser(network, one)(ended, times, {PREVIOUS: None})["token"]
+    assert (made[:, 2:].argmax(-1) == END).all()
