@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from molgen.tokens.task import TokenTask
 
 SELF_CONDITIONED = ("analog",)
+MIXTURES = (
+    "four systems in five of Lavrinenko et al. 2023 (doi:10.1021/acssuschemeng.3c05207), "
+    "DESignSolvents 2024 and ono1025's viscosities; no licence stated, MIT for the last"
+)
 TEXTS = {"smiles": 4, "selfies": 1}
 
 
@@ -120,6 +124,7 @@ def train_tokens(
         "data": {
             **{k: molecules.card.get(k) for k in ("name", "source", "licence")},
             "part": f"train, {parity} numbers",
+            **({"mixtures": MIXTURES} if both else {}),
             "rows" if both else "molecules": len(table),
         },
         "recipe": training.describe(objective, module.optimisation) | {"batch": batch},
