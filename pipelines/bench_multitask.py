@@ -46,7 +46,7 @@ def bench_multitask(
     model: str = "qm9-multitask-smiles",
     reader: str = "qm9-direct-smiles",
     writer: str = "qm9-causal-selfies",
-    strength: float = 2.0,
+    strength: float = 3.0,
     data: Path | None = None,
     mixtures: Path | None = None,
     seed: int = 0,

@@ -24,7 +24,7 @@ def generate_smiles(
     property: Mapping[str, float] | None = None,
     model: str = "qm9-causal-selfies",
     strength: float = 1.0,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     draft: str = "",
     seed: int = 0,
     force: bool = False,
@@ -37,7 +37,7 @@ def generate_smiles(
         property: Asked for, as gap=5.0; units of QM9: eV, bohr^3, D, cal/mol/K.
         model: A shipped model, or the path of a .safetensors file.
         strength: Of classifier-free guidance; 1 is the condition alone.
-        temperature: Below 1 for likelier molecules.
+        temperature: Below 1 for likelier molecules; by default what the model's card recommends.
         draft: Symbols to keep, in the model's notation, [?] for one that is open.
         seed: Of the drawing.
         force: Overwrite.
@@ -76,7 +76,7 @@ def bench_tokens(
     number: int = 1000,
     writer: str = "qm9-causal-selfies",
     reader: str = "qm9-direct-smiles",
-    strength: float = 2.0,
+    strength: float = 3.0,
     data: Path | None = None,
     seed: int = 0,
     threads: int = 1,

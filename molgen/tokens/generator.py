@@ -115,7 +115,7 @@ class TokenGenerator:
         seed: int = 0,
         properties: Mapping[str, float] | Sequence[Mapping[str, float]] = (),
         strength: float = 1.0,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         steps: int | None = None,
         draft: str = "",
         batch_size: int = 256,
@@ -128,7 +128,7 @@ class TokenGenerator:
             properties: values in the units of the data (QM9 as the card names them: eV, bohr^3,
                 D, cal/mol/K), for all molecules or one mapping each; what is not named is free.
             strength: of classifier-free guidance; 1 is the condition alone.
-            temperature: below 1 for likelier tokens.
+            temperature: below 1 for likelier tokens; by default what the card recommends, or 1.
             steps: evaluations of the network; a causal network takes one more than its tokens.
             draft: symbols to keep, in the model's notation, with ``[?]`` for one that is open; what
                 follows the draft is open too. A causal network does not see kept symbols that come
@@ -143,6 +143,8 @@ class TokenGenerator:
                 for a model without a mask.
             DataError: a draft that the vocabulary cannot say.
         """
+        if temperature is None:
+            temperature = float(self.card.get("sampling", {}).get("temperature", 1.0))
         if number < 1 or batch_size < 1 or not temperature > 0:
             raise ConfigError("number, batch_size: expected 1 or more; temperature: above 0")
         each = [properties] * number if isinstance(properties, Mapping) else properties

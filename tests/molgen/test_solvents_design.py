@@ -73,7 +73,8 @@ def test_the_library_agrees_with_the_tables_of_chemicals() -> None:
 
 def test_roles_and_filters() -> None:
     pytest.importorskip("rdkit")
-    from molgen.solvents.designer import alerts, is_acceptor, is_donor, pairs, passes
+    from molgen.solvents.choice import alerts, is_acceptor, is_donor, passes
+    from molgen.solvents.designer import pairs
 
     salt = canonical("C[N+](C)(C)CCO.[Cl-]")
     assert is_acceptor(salt) and not is_donor(salt)
@@ -139,7 +140,7 @@ def test_an_impossible_target_gives_an_empty_table() -> None:
 
 def test_components_are_written_by_a_model_of_tokens_too() -> None:
     pytest.importorskip("selfies")
-    from molgen.solvents.designer import fitting, written
+    from molgen.solvents.choice import fitting, written
 
     made = written("qm9-causal-selfies", 12, seed=0)
     assert made == written("qm9-causal-selfies", 12, seed=0) and len(made) > 8

@@ -184,3 +184,11 @@ def test_what_is_not_needed_is_not_computed_and_changes_nothing(method: str) -> 
     ended = state.replace(token=torch.where(torch.arange(x.shape[1]) == 1, END, x))
     made = TokenDenoiser(network, one)(ended, times, {PREVIOUS: None})["token"]
     assert (made[:, 2:].argmax(-1) == END).all()
+
+
+def test_the_card_recommends_a_temperature(tmp_path: Path) -> None:
+    generator = TokenGenerator.from_pretrained(saved("causal", tmp_path, CHAINS))
+    plain_, cold = generator.sample(8), generator.sample(8, temperature=0.01)
+    assert plain_ == generator.sample(8, temperature=1.0) != cold
+    generator.card["sampling"] = {"temperature": 0.01}
+    assert generator.sample(8) == cold
