@@ -7,6 +7,7 @@ field is the property. So the shared objective, training loop and samplers serve
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -83,9 +84,7 @@ class TokenTask:
         """The same as a trainer needs it: a causal model sees the clean tokens."""
         processes = self.processes()
         if self.method in LEFT_TO_RIGHT:
-            token = processes["token"]
-            assert isinstance(token, Categorical)
-            processes["token"] = TeacherForced(token)
+            processes["token"] = TeacherForced(processes["token"])
         if self.method == MULTITASK:
             processes["answer"] = Regressed(Gaussian(Cosine(), Grid((len(self.properties),))))
         return processes
@@ -166,14 +165,22 @@ class TokenTask:
 
 
 @dataclass(frozen=True)
-class TeacherForced:
-    """A categorical process that corrupts nothing: the network itself hides what comes later.
+class Taught(ABC):
+    """A process as a trainer needs it; samplers use the inner one, and so does all but the loss.
 
     Attributes:
         inner: what the sampler uses.
     """
 
-    inner: Categorical
+    inner: Process
+
+    @abstractmethod
+    def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+        """What the network is shown."""
+
+    @abstractmethod
+    def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Mean loss of the prediction per element, [B]."""
 
     @property
     def schedule(self) -> Schedule:
@@ -186,83 +193,50 @@ class TeacherForced:
         return self.inner.domain
 
     def prior(self, mask: Tensor, rng: Rng) -> Tensor:
-        """All masked."""
+        """Of the inner process."""
         return self.inner.prior(mask, rng)
+
+    def reverse(
+        self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng
+    ) -> Tensor:
+        """Of the inner process."""
+        return self.inner.reverse(x, clean, t, s, mask, rng)
+
+    def log_prob(
+        self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Of the inner process."""
+        return self.inner.log_prob(x_s, x, clean, t, s, mask)
+
+    def decode(self, clean: Tensor, mask: Tensor) -> Tensor:
+        """Of the inner process."""
+        return self.inner.decode(clean, mask)
+
+
+class TeacherForced(Taught):
+    """Corrupts nothing: the network itself hides what comes later."""
 
     def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
         """The clean tokens."""
         return clean
 
-    def reverse(
-        self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng
-    ) -> Tensor:
-        """Of the inner process."""
-        return self.inner.reverse(x, clean, t, s, mask, rng)
-
-    def log_prob(
-        self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor
-    ) -> Tensor:
-        """Of the inner process."""
-        return self.inner.log_prob(x_s, x, clean, t, s, mask)
-
     def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Mean cross-entropy per token that counts, [B]."""
         return self.inner.loss(clean, target, mask)
 
-    def decode(self, clean: Tensor, mask: Tensor) -> Tensor:
-        """The most likely class."""
-        return self.inner.decode(clean, mask)
 
-
-@dataclass(frozen=True)
-class Regressed:
-    """Numbers of which nothing is shown: their mean is predicted at once; NaN where not known.
-
-    Attributes:
-        inner: what they are, with noise.
-    """
-
-    inner: Gaussian
-
-    @property
-    def schedule(self) -> Schedule:
-        """Of the inner process."""
-        return self.inner.schedule
-
-    @property
-    def domain(self) -> Domain:
-        """Of the inner process."""
-        return self.inner.domain
-
-    def prior(self, mask: Tensor, rng: Rng) -> Tensor:
-        """Noise."""
-        return self.inner.prior(mask, rng)
+class Regressed(Taught):
+    """Numbers of which nothing is shown: their mean is predicted at once; NaN where not known."""
 
     def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
         """Zeros."""
         return torch.zeros_like(clean)
-
-    def reverse(
-        self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng
-    ) -> Tensor:
-        """Of the inner process."""
-        return self.inner.reverse(x, clean, t, s, mask, rng)
-
-    def log_prob(
-        self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor
-    ) -> Tensor:
-        """Of the inner process."""
-        return self.inner.log_prob(x_s, x, clean, t, s, mask)
 
     def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error over the numbers that are known, [B]; 0 where none is."""
         known = ~target.isnan()
         off = torch.where(known, clean - target.nan_to_num(0.0), torch.zeros_like(clean))
         return off.square().sum(-1) / known.sum(-1).clamp_min(1)
-
-    def decode(self, clean: Tensor, mask: Tensor) -> Tensor:
-        """The mean."""
-        return clean
 
 
 _CERTAIN = 30.0
