@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffcore.errors import ConfigError, DataError
+from diffcore.errors import ConfigError
 
 if TYPE_CHECKING:
     from molgen.datasets.table import MoleculeTable
@@ -79,21 +79,17 @@ def bench_multitask(
     """
     import torch
 
-    from diffcore import random
     from molgen.datasets import qm9
     from molgen.datasets.table import MoleculeTable
     from molgen.solvents.training import default_data
     from molgen.tokens.generator import PropertyReader, TokenGenerator
-    from molgen.tokens.tables import choose
+    from pipelines.tokens import drawn_for_test
 
     if number < 2:
         raise ConfigError(f"--number: expected at least 2, got {number}")
     torch.set_num_threads(threads)
     one, judge = PropertyReader.from_pretrained(model), PropertyReader.from_pretrained(reader)
-    test = choose(MoleculeTable.load(data) if data else qm9.load(), "test")
-    test = test.select(torch.randperm(len(test), generator=random.generator(seed, 1))[:number])
-    if len(test) < 2:
-        raise DataError(f"expected 2 test molecules or more, the data have {len(test)}")
+    test = drawn_for_test(MoleculeTable.load(data) if data else qm9.load(), number, seed)
     rows = forward(one, judge, test)
     writers = (TokenGenerator.from_pretrained(model), TokenGenerator.from_pretrained(writer))
     rows += inverse(writers, judge, test, seed, strength)

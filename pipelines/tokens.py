@@ -103,7 +103,6 @@ def bench_tokens(
     """
     import torch
 
-    from diffcore import random
     from molgen.datasets import qm9
     from molgen.datasets.table import MoleculeTable
     from molgen.tokens.generator import PropertyReader, TokenGenerator
@@ -115,17 +114,30 @@ def bench_tokens(
     judge = PropertyReader.from_pretrained(reader)
     generator = TokenGenerator.from_pretrained(writer)
     table = MoleculeTable.load(data) if data else qm9.load()
-    test = choose(table, "test")
-    rows = torch.randperm(len(test), generator=random.generator(seed, 1))[:number]
-    test = test.select(rows)
-    if len(test) < 2:
-        raise DataError(f"expected 2 test molecules or more, the data have {len(test)}")
+    test = drawn_for_test(table, number, seed)
     known = set(choose(table, "train").smiles())
     read = judge.predict(test.smiles())
     free = generator.sample(number, seed=seed)
     lines = [*_forward(judge, read, test), "", *_written(free, known), ""]
     unasked = judge.predict([one for one in free if one is not None])
     return "\n".join(lines + _inverse(generator, judge, (read, unasked), test, seed, strength))
+
+
+def drawn_for_test(table: MoleculeTable, number: int, seed: int) -> MoleculeTable:
+    """Test molecules, chosen at random.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    import torch
+
+    from diffcore import random
+    from molgen.tokens.tables import choose
+
+    test = choose(table, "test")
+    if len(test) < 2:
+        raise DataError(f"expected 2 test molecules or more, the data have {len(test)}")
+    return test.select(torch.randperm(len(test), generator=random.generator(seed, 1))[:number])
 
 
 def _forward(judge: PropertyReader, found: pd.DataFrame, test: MoleculeTable) -> list[str]:
