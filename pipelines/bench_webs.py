@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,7 @@ class Made:
 
 def bench_webs(
     model: str = "orb",
+    against: str = "orb-analog,orb-adjacency,orb-autoregressive",
     number: int = 64,
     seed: int = 0,
     steps: int = 40,
@@ -46,15 +49,16 @@ def bench_webs(
 ) -> str:
     """Ask for the parameters of webs that no model was trained on, and measure what comes.
 
-    Four methods get the same conditions (all seven parameters of a held-out web): the model; the
-    model without what is met by construction (threads as it drew them, not by rank; one scale for
-    all axes); webs laid by the family's own rules with about as many nodes; and connected random
-    pieces of a large laid web, with threads added or taken away at random until the counts agree.
-    Numbers of nodes are given to all but the laid webs; all but the second are scaled along their
+    All methods get the same conditions (all seven parameters of a held-out web): the models; the
+    models without what is met by construction (threads as drawn, not by rank; one scale for all
+    axes); webs laid by the family's own rules with about as many nodes; and connected random pieces
+    of a large laid web, with threads added or taken away at random until the counts agree. Numbers
+    of nodes are given to all but the laid webs; all but the plain models are scaled along their
     axes to the lengths asked for.
 
     Args:
         model: Name of a shipped model, or path of a model file.
+        against: Other models, comma-separated; those of the paper by default.
         number: Held-out webs whose parameters are asked for.
         seed: Seed of the random numbers.
         steps: Steps of the model's sampler.
@@ -67,7 +71,7 @@ def bench_webs(
 
     Returns:
         Tables: R^2 and mean relative error of every parameter; connected share, share with an
-        equilibrium before rejection, Wasserstein distances to the held-out webs.
+        equilibrium before rejection, Wasserstein distances to the held-out webs, seconds a web.
 
     Raises:
         ConfigError: An option is outside what is allowed.
@@ -89,45 +93,58 @@ def bench_webs(
     held_out = webs_of(kind, number, HELD_OUT_SEED)
     asked = [parameters(web) for web in held_out]
     options = {"seed": seed, "steps": steps, "guidance": guidance}
-    methods: dict[str, Callable[[], Made]] = {
-        "model": lambda: drawn(generator, asked, **options),
-        "model, plain": lambda: drawn(generator, asked, exact=False, **options),
-        "laid": lambda: laid(kind.family, asked, seed),
-        "random pieces": lambda: random_pieces(kind.family, asked, seed),
-    }
+    models = {one: WebGenerator.from_pretrained(one) for one in [model, *names_of(against)]}
+    methods: dict[str, Callable[[], Made]] = {}
+    for name, one in models.items():
+        methods[name] = partial(drawn, one, asked, **options)
+        methods[f"{name}, plain"] = partial(drawn, one, asked, exact=False, **options)
+    methods["laid"] = lambda: laid(kind.family, asked, seed)
+    methods["random pieces"] = lambda: random_pieces(kind.family, asked, seed)
     rows: list[dict[str, Any]] = []
-    shares = [f"{'':<15}{'connected':>11}{'balanced':>10}{'degree W1':>11}{'length W1':>11}"]
+    columns = f"{'connected':>11}{'balanced':>10}{'degree W1':>11}{'length W1':>11}{'s each':>8}"
+    shares = [f"{'':<26}{columns}"]
     for name, make in methods.items():
+        began = time.perf_counter()
         made = make()
+        each = (time.perf_counter() - began) / number
         for parameter, values in condition_errors(asked, made.webs).items():
             rows.append({"method": name, "parameter": parameter, **values})
         far = distances(made.webs, held_out)
         connected = sum(web.connected for web in made.webs) / number
         shares.append(
-            f"{name:<15}{connected:>10.1%} {1 - made.rejected / made.tried:>9.1%}"
-            f"{far['degree_wasserstein']:>11.3f}{far['length_wasserstein']:>11.3f}"
+            f"{name:<26}{connected:>11.1%}{1 - made.rejected / made.tried:>10.1%}"
+            f"{far['degree_wasserstein']:>11.3f}{far['length_wasserstein']:>11.3f}{each:>8.2f}"
         )
     if mechanics:
-        rows += mechanics_rows(generator, held_out, candidates, **options)
+        rows += mechanics_rows(model, generator, held_out, candidates, **options)
     if output is not None:
         import pandas as pd
 
         from structgen.webs.io import write_whole
 
         write_whole(output, pd.DataFrame(rows).to_csv(index=False))
-    return "\n".join([f"{number} held-out webs, {model}", *table(rows), "", *shares])
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """R^2 / mean relative error: a line a parameter, a column a method."""
     names = list(dict.fromkeys(str(row["method"]) for row in rows))
-    lines = [f"{'R2 / relative error':<22}" + "".join(f"{name:>20}" for name in names)]
-    for parameter in dict.fromkeys(str(row["parameter"]) for row in rows):
+    plain = [name for name in names if name.endswith(", plain")]
+    shown = [table(rows, [n for n in names if n not in plain]), table(rows, plain)]
+    lines = [line for one in shown for line in ["", *one]]
+    return "\n".join([f"{number} held-out webs, {model}", *lines, "", *shares])
+
+
+def names_of(text: str) -> list[str]:
+    """Names in a comma-separated text."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """R^2 / mean relative error: a line a parameter, a column a method."""
+    lines = [f"{'R2 / relative error':<22}" + "".join(f"{name:>27}" for name in names)]
+    shown = (str(row["parameter"]) for row in rows if row["method"] in names)
+    for parameter in dict.fromkeys(shown):
         line = f"{parameter:<22}"
         for name in names:
             one = [r for r in rows if (r["method"], r["parameter"]) == (name, parameter)]
             text = f"{one[0]['r2']:.3f} / {one[0]['relative_error']:.1%}" if one else "-"
-            line += f"{text:>20}"
+            line += f"{text:>27}"
         lines.append(line)
     return lines
 
@@ -228,7 +245,7 @@ def _each(
 
 
 def mechanics_rows(
-    generator: WebGenerator, held_out: Sequence[Web], candidates: int, **options: Any
+    model: str, generator: WebGenerator, held_out: Sequence[Web], candidates: int, **options: Any
 ) -> list[dict[str, Any]]:
     """R^2 and error of stiffness, strength and toughness: each alone, and all three together."""
     import numpy as np
@@ -258,6 +275,6 @@ def mechanics_rows(
         for name in names:
             both = np.array([(a[name], b[name]) for a, b in pairs])
             label = name if group == name else f"{name}, {group}"
-            row = {"method": "model", "parameter": label}
+            row = {"method": model, "parameter": label}
             rows.append({**row, **agreement(both[:, 0], both[:, 1])})
     return rows

@@ -69,9 +69,9 @@ def train_tokens(
 
     from diffcore import random, training
     from diffcore.objective import Objective
+    from diffcore.transformer import Size, TokenNetwork
     from molgen.datasets import qm9
     from molgen.datasets.table import MoleculeTable
-    from molgen.tokens.network import Size, TokenNetwork
     from molgen.tokens.tables import choose, token_table
     from molgen.tokens.task import LEFT_TO_RIGHT, MULTITASK, READERS, TokenDenoiser, TokenTask
     from molgen.weights.files import write_model

@@ -47,10 +47,9 @@ def train_webs(
     from diffcore.objective import Objective
     from pipelines.train import hardware, seconds
     from structgen.webs.batches import WebBatches
-    from structgen.webs.network import NetworkConfig
+    from structgen.webs.methods import statistics, task_for
     from structgen.webs.recipes import recipe as find
     from structgen.webs.recipes import values_for, webs_of
-    from structgen.webs.task import WebDenoiser, task_for
 
     chosen, budget = find(recipe), training.Budget(seconds(max_time))
     number = chosen.number if number is None else number
@@ -66,22 +65,16 @@ def train_webs(
         webs = webs_of(chosen, number, tick=bar.update)
     with tqdm(total=number, desc="pull tests", mininterval=1) as bar:
         values = values_for(chosen, webs, tick=bar.update)
-    task = task_for(webs, values, NetworkConfig(**chosen.network))
+    task = task_for(chosen.method, statistics(webs, values), chosen.task)
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(random.generator(seed).get_state())
         network = task.build()
-    objective = Objective(
-        weights={"pos": 1.0, "anchor": 0.5, "edge": 4.0},
-        bounds=(0.5, 1.5),
-        field_bounds={"pos": (1.0, 50.0)},
-        self_condition=0.0,
-        condition_drop=0.15,
-    )
-    processes = task.processes()
+    options = {"self_condition": 0.0, "condition_drop": 0.15, **chosen.objective}
+    objective = Objective(**options)
     module = training.Diffusion(
         network,
-        lambda net: WebDenoiser(net, processes),  # type: ignore[arg-type]
-        processes,
+        lambda net: task.denoiser(net, taught=True),
+        task.taught(),
         objective,
         training.Optimisation(**{**chosen.optimisation, "seed": seed}),
         budget,

@@ -7,7 +7,6 @@ field is the property. So the shared objective, training loop and samplers serve
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffcore.denoisers import PREVIOUS, Context, as_clean
-from diffcore.domains import Domain, Grid, Nodes
+from diffcore.domains import Grid, Nodes
 from diffcore.errors import ConfigError
 from diffcore.processes import (
     Categorical,
@@ -26,10 +25,10 @@ from diffcore.processes import (
     absorbing_kernel,
     mask_and_replace_kernel,
 )
-from diffcore.random import Rng
-from diffcore.schedules import Cosine, FlowTime, Schedule
+from diffcore.schedules import Cosine, FlowTime
 from diffcore.state import State, Times
-from molgen.tokens.network import Size, TokenNetwork
+from diffcore.teaching import Regressed, TeacherForced
+from diffcore.transformer import Size, TokenNetwork
 from molgen.tokens.vocabulary import END, Vocabulary
 
 WRITERS = ("causal", "absorbing", "replacing", "analog")
@@ -162,81 +161,6 @@ class TokenTask:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"not a task of tokens: {error}") from error
-
-
-@dataclass(frozen=True)
-class Taught(ABC):
-    """A process as a trainer needs it; samplers use the inner one, and so does all but the loss.
-
-    Attributes:
-        inner: what the sampler uses.
-    """
-
-    inner: Process
-
-    @abstractmethod
-    def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
-        """What the network is shown."""
-
-    @abstractmethod
-    def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Mean loss of the prediction per element, [B]."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """Of the inner process."""
-        return self.inner.schedule
-
-    @property
-    def domain(self) -> Domain:
-        """Of the inner process."""
-        return self.inner.domain
-
-    def prior(self, mask: Tensor, rng: Rng) -> Tensor:
-        """Of the inner process."""
-        return self.inner.prior(mask, rng)
-
-    def reverse(
-        self, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor, rng: Rng
-    ) -> Tensor:
-        """Of the inner process."""
-        return self.inner.reverse(x, clean, t, s, mask, rng)
-
-    def log_prob(
-        self, x_s: Tensor, x: Tensor, clean: Tensor, t: Tensor, s: Tensor, mask: Tensor
-    ) -> Tensor:
-        """Of the inner process."""
-        return self.inner.log_prob(x_s, x, clean, t, s, mask)
-
-    def decode(self, clean: Tensor, mask: Tensor) -> Tensor:
-        """Of the inner process."""
-        return self.inner.decode(clean, mask)
-
-
-class TeacherForced(Taught):
-    """Corrupts nothing: the network itself hides what comes later."""
-
-    def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
-        """The clean tokens."""
-        return clean
-
-    def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Mean cross-entropy per token that counts, [B]."""
-        return self.inner.loss(clean, target, mask)
-
-
-class Regressed(Taught):
-    """Numbers of which nothing is shown: their mean is predicted at once; NaN where not known."""
-
-    def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
-        """Zeros."""
-        return torch.zeros_like(clean)
-
-    def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Mean squared error over the numbers that are known, [B]; 0 where none is."""
-        known = ~target.isnan()
-        off = torch.where(known, clean - target.nan_to_num(0.0), torch.zeros_like(clean))
-        return off.square().sum(-1) / known.sum(-1).clamp_min(1)
 
 
 _CERTAIN = 30.0

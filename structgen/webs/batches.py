@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from diffcore.random import generator
 from diffcore.state import State
+from structgen.webs.order import permuted, symmetry
+from structgen.webs.recipes import mapped
 from structgen.webs.task import WebTask
 from structgen.webs.web import Web
 
@@ -17,6 +21,9 @@ from structgen.webs.web import Web
 @dataclass
 class WebBatches(IterableDataset[State]):
     """Every epoch in another order; webs of about one size share a batch, so that little is padded.
+
+    For a task whose nodes are ordered (`WebTask.ordered`) a batch holds webs of one size, turned
+    onto other axes each time.
 
     Attributes:
         webs: the webs.
@@ -34,15 +41,28 @@ class WebBatches(IterableDataset[State]):
 
     def __iter__(self) -> Iterator[State]:
         """Epoch after epoch."""
-        nodes = torch.tensor([float(web.n_nodes) for web in self.webs])
         epoch = 0
         while True:
             rng = generator(self.seed, epoch)
-            blurred = nodes + 3 * torch.rand(len(nodes), generator=rng)
-            parts = blurred.argsort().split(self.size)
+            parts = self._parts(rng)
             for k in torch.randperm(len(parts), generator=rng).tolist():
-                index = parts[k].tolist()
-                yield self.task.encode(
-                    [self.webs[i] for i in index], [self.values[i] for i in index]
-                )
+                yield self._batch(parts[k].tolist(), np.random.default_rng([self.seed, epoch, k]))
             epoch += 1
+
+    def _parts(self, rng: torch.Generator) -> list[Tensor]:
+        nodes = torch.tensor([float(web.n_nodes) for web in self.webs])
+        spread = 1.0 if self.task.ordered else 3.0
+        order = (nodes + spread * torch.rand(len(nodes), generator=rng)).argsort()
+        groups = [order]
+        if self.task.ordered:
+            counts = torch.unique_consecutive(nodes[order], return_counts=True)[1]
+            groups = list(order.split(counts.tolist()))
+        return [part for group in groups for part in group.split(self.size)]
+
+    def _batch(self, index: list[int], rng: np.random.Generator) -> State:
+        webs, values = [self.webs[i] for i in index], [self.values[i] for i in index]
+        if self.task.ordered:
+            turns = [symmetry(rng) for _ in index]
+            webs = [mapped(web, turn) for web, turn in zip(webs, turns, strict=True)]
+            values = [permuted(v, turn) for v, turn in zip(values, turns, strict=True)]
+        return self.task.encode(webs, values, rng)

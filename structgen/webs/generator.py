@@ -23,21 +23,13 @@ from diffcore.checkpoint import fill_module, load_card, load_weights
 from diffcore.denoisers import Denoiser
 from diffcore.errors import ConfigError, DataError, ModelFileError
 from diffcore.guidance import classifier_free, conditioned
-from diffcore.samplers import prior, sample, solver
-from diffcore.schedules import power_grid
-from diffcore.state import State
 from structgen.webs.conditions import check, length_factors
 from structgen.webs.equilibrium import NoEquilibrium, relax
+from structgen.webs.methods import task_from_json
 from structgen.webs.silk import with_silk_sizes
 from structgen.webs.targets import mechanical, nearest
-from structgen.webs.task import CONDITIONS, WebDenoiser, WebTask
+from structgen.webs.task import CONDITIONS, Draft, WebTask
 from structgen.webs.web import Floats, Web, make_web
-
-BEYOND = 1.5
-"""A model may be asked for so many times the nodes of its largest training web."""
-
-LAST_TIME = 0.02
-"""At which the probabilities of threads are read from the finished sample."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +71,14 @@ class WebGenerator:
         if card.get("kind") != "webs":
             raise ModelFileError(f"{path}: expected a model of webs, got {card.get('kind')!r}")
         try:
-            task = WebTask.from_json(card["task"])
+            task = task_from_json(card["task"])
         except (ConfigError, KeyError) as error:
             raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
         with torch.random.fork_rng(devices=[]):
             network = task.build()
         fill_module(network, load_weights(path, card), path)
         network.eval().requires_grad_(False)
-        return cls(task, WebDenoiser(network, task.processes()), card)
+        return cls(task, task.denoiser(network), card)
 
     def sample(
         self,
@@ -201,7 +193,7 @@ class WebGenerator:
     @property
     def largest(self) -> int:
         """Nodes that can be asked for."""
-        return int(BEYOND * max(self.task.sizes))
+        return int(self.task.beyond * self.task.data.largest)
 
     def completed(
         self, condition: Mapping[str, float], seed: int, row: int, attempt: int
@@ -213,8 +205,8 @@ class WebGenerator:
             out["n_nodes"] = float(round(out["n_edges"] / ratio))
         if "n_nodes" not in out:
             rng = random.generator(seed, attempt, row, 1)
-            sizes = list(self.task.sizes)
-            share = torch.tensor([float(c) for c in self.task.sizes.values()])
+            sizes = list(self.task.data.sizes)
+            share = torch.tensor([float(c) for c in self.task.data.sizes.values()])
             if "n_edges" in out:
                 near = torch.tensor([abs(out["n_edges"] / 1.7 - s) for s in sizes])
                 share = share * (near <= max(2.0, float(near.min()))).float()
@@ -231,22 +223,15 @@ class WebGenerator:
         steps: int,
         guidance: float,
     ) -> list[Web]:
-        told = self.task.condition(asked)
+        told = self.task.data.condition(asked)
         sizes = [int(a["n_nodes"]) for a in asked]
         webs: dict[int, Web] = {}
         for size in sorted(set(sizes)):  # no padding: a web does not depend on its batch
             rows = [k for k, n in enumerate(sizes) if n == size]
             denoiser = self._told(told[rows], guidance)
-            own = [rngs[k] for k in rows]
-            start = prior(self.processes, torch.ones(len(rows), size, dtype=torch.bool), own)
-            made = sample(
-                denoiser, self.processes, start, power_grid(steps), own, method=solver("ddim")
-            )
-            late = {n: torch.full((len(rows),), LAST_TIME) for n in self.processes}
-            clean = denoiser(made, late, {})
-            for place, k in enumerate(rows):
-                one = torch.tensor([place])
-                webs[k] = self._web(made.take(one), clean.take(one), met[k])
+            drafts = self.task.propose(denoiser, size, [rngs[k] for k in rows], steps)
+            for k, draft in zip(rows, drafts, strict=True):
+                webs[k] = web_of(draft, met[k].get("n_edges"))
         return [webs[k] for k in range(len(asked))]
 
     def _told(self, told: torch.Tensor, guidance: float) -> Denoiser:
@@ -258,18 +243,19 @@ class WebGenerator:
         blind = conditioned(self.denoiser, condition=nothing)
         return classifier_free(knowing, blind, self.processes, guidance)
 
-    def _web(self, made: State, clean: State, asked: Mapping[str, float]) -> Web:
-        p = clean["edge"][0].double().numpy()
-        pos = made["pos"][0].double().numpy() * self.task.scale
-        drawn = int((made["edge"][0] > 0).sum() // 2)
-        wanted = int(asked.get("n_edges", drawn))
-        n = len(pos)
-        pairs = likely_edges(1 - p[..., 0], min(max(wanted, n - 1), n * (n - 1) // 2))
-        kinds = p[pairs[:, 0], pairs[:, 1], 1:].argmax(-1)
-        held = made["anchor"][0].numpy() == 1
-        ends = np.bincount(pairs.ravel(), minlength=n) == 1
-        anchors = np.flatnonzero(held | ends)
-        return make_web(pos, pairs, thread=kinds, anchors=anchors)
+
+def web_of(draft: Draft, n_edges: float | None = None) -> Web:
+    """The web of a draft: its most likely threads, as many as asked for or as the model drew.
+
+    A node with one thread is held.
+    """
+    n = len(draft.pos)
+    wanted = draft.threads if n_edges is None else int(n_edges)
+    number = min(max(wanted, n - 1), n * (n - 1) // 2)
+    pairs = likely_edges(1 - draft.probability[..., 0], number)
+    kinds = draft.probability[pairs[:, 0], pairs[:, 1], 1:].argmax(-1)
+    ends = np.bincount(pairs.ravel(), minlength=n) == 1
+    return make_web(draft.pos, pairs, thread=kinds, anchors=np.flatnonzero(draft.held | ends))
 
 
 def _one_scale(asked: Mapping[str, float]) -> dict[str, float]:

@@ -15,6 +15,14 @@ HELD_OUT_SEED = 1_000_000
 """Seeds from here on are never trained on."""
 
 
+GRAPHS: Mapping[str, Any] = {
+    "weights": {"pos": 1.0, "anchor": 0.5, "edge": 4.0},
+    "bounds": (0.5, 1.5),
+    "field_bounds": {"pos": (1.0, 50.0)},
+}
+"""The objective of the equivariant models."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What to train and how.
@@ -23,7 +31,9 @@ class Recipe:
         family: ``orb`` (whole small orbs), or a family whose large web is cut into pieces.
         sizes: nodes, smallest and largest.
         number: training webs.
-        network: options of `network.NetworkConfig`.
+        method: one of `methods.METHODS`.
+        task: options of the method's task; ``network`` are those of its size.
+        objective: options of `diffcore.objective.Objective`, beside those of every web model.
         optimisation: options of `diffcore.training.Optimisation`.
         batch: webs a batch.
         pulled: webs whose mechanics are measured, so that they can be asked for.
@@ -32,16 +42,37 @@ class Recipe:
     family: str
     sizes: tuple[int, int] = (19, 44)
     number: int = 2000
-    network: Mapping[str, Any] = field(default_factory=dict)
+    method: str = "equivariant"
+    task: Mapping[str, Any] = field(default_factory=dict)
+    objective: Mapping[str, Any] = field(default_factory=dict)
     optimisation: Mapping[str, Any] = field(default_factory=dict)
     batch: int = 16
     pulled: int = 500
 
 
+_ROWS: Mapping[str, Any] = {"bounds": (0.5, 5.0), "independent": 0.0, "align": False}
+
 RECIPES = {
-    "orb": Recipe("orb", optimisation={"lr": 2e-3}),
-    "tangle": Recipe("tangle", optimisation={"lr": 2e-3}),
+    "orb": Recipe("orb", objective=GRAPHS, optimisation={"lr": 2e-3}),
+    "tangle": Recipe("tangle", objective=GRAPHS, optimisation={"lr": 2e-3}),
+    "orb-analog": Recipe(
+        "orb",
+        method="analog",
+        objective={**_ROWS, "weights": {"pos": 1.0, "bits": 2.0}, "self_condition": 0.5},
+    ),
+    "orb-adjacency": Recipe(
+        "orb",
+        method="adjacency",
+        objective={**_ROWS, "weights": GRAPHS["weights"]},
+    ),
+    "orb-autoregressive": Recipe(
+        "orb",
+        method="autoregressive",
+        task={"network": {"width": 128, "layers": 4, "heads": 4}},
+        objective={"weighting": "uniform", "independent": 0.0},
+    ),
 }
+"""``orb`` and ``tangle`` are ours; the others are the three models of the paper."""
 
 
 def recipe(name: str) -> Recipe:

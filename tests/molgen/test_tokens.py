@@ -11,8 +11,8 @@ from diffcore import random
 from diffcore.denoisers import PREVIOUS
 from diffcore.errors import ConfigError, DataError, ModelFileError
 from diffcore.objective import Objective, denoising_loss
+from diffcore.transformer import Size
 from molgen.tokens.generator import METHODS, PropertyReader, TokenGenerator, load_tokens
-from molgen.tokens.network import Size
 from molgen.tokens.task import LEFT_TO_RIGHT, MULTITASK, READERS, WRITERS, TokenDenoiser, TokenTask
 from molgen.tokens.vocabulary import END, Vocabulary, readable, split, vocabulary_of, written
 from molgen.weights.files import write_model

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from diffcore.errors import DataError
+from diffcore.transformer import Size
 from molgen.tokens.mixtures import (
     EVERY,
     JointTable,
@@ -18,7 +19,6 @@ from molgen.tokens.mixtures import (
     texts,
     turned,
 )
-from molgen.tokens.network import Size
 from molgen.tokens.tables import token_table
 from molgen.tokens.task import MULTITASK, TokenTask
 from molgen.tokens.vocabulary import END, MIXED, readable, split

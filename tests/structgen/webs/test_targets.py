@@ -12,7 +12,14 @@ from structgen.webs.deposition import deposit  # noqa: E402
 from structgen.webs.equilibrium import residual  # noqa: E402
 from structgen.webs.generator import WebGenerator  # noqa: E402
 from structgen.webs.measures import MECHANICS, mechanics, parameters  # noqa: E402
-from structgen.webs.targets import adjusted, nearest, thickened  # noqa: E402
+from structgen.webs.targets import (  # noqa: E402
+    NEAR,
+    adjusted,
+    nearest,
+    refined,
+    thickened,
+    with_sections,
+)
 from structgen.webs.weights import shipped  # noqa: E402
 
 
@@ -57,3 +64,19 @@ def test_the_shipped_model_gives_what_is_asked_for() -> None:
     assert set(MECHANICS) <= set(mechanics(plain))
     with pytest.raises(ConfigError, match="candidates"):
         generator.draw([condition], candidates=0)
+
+
+def test_thickness_by_class_meets_several_aims_and_keeps_the_equilibrium() -> None:
+    web = deposit("orb", 1, nodes=30)
+    kinds = np.unique(web.thread)
+    other = with_sections(web, kinds[1:], np.linspace(0.5, 2.0, len(kinds) - 1))
+    wanted = {name: mechanics(thickened(other, 1.3))[name] for name in MECHANICS}
+    plain, found = adjusted(web, wanted), refined(web, wanted)
+    assert found[1] < 0.5 * plain[1], "no better than one thickness for all"
+    assert residual(found[0]) == pytest.approx(residual(web), abs=1e-8)
+    np.testing.assert_allclose(found[0].pos, web.pos)
+    met = mechanics(found[0])
+    off = sum(abs(np.log(met[name] / wanted[name])) for name in MECHANICS)
+    assert off == pytest.approx(found[1], abs=1e-6), "the web is the one that was measured"
+    same = refined(web, {name: mechanics(web)[name] for name in MECHANICS})
+    assert same[1] < NEAR and np.array_equal(same[0].radius, web.radius)

@@ -58,8 +58,9 @@ class TokenNetwork(nn.Module):
     Args:
         size: of the network.
         classes: of a token.
-        length: tokens of a row.
+        length: tokens of a row, at most.
         numbers: that it is told, and that it predicts if ``reads``.
+        out: features that are predicted of a token; its classes by default.
         causal: no token sees a later one.
         reads: the output are numbers, not logits.
         both: there is a second head, for the numbers: see `both`.
@@ -72,6 +73,7 @@ class TokenNetwork(nn.Module):
         length: int,
         numbers: int,
         *,
+        out: int | None = None,
         causal: bool = False,
         reads: bool = False,
         both: bool = False,
@@ -84,7 +86,7 @@ class TokenNetwork(nn.Module):
         self.told = nn.Sequential(nn.Linear(2 * numbers + 17, d), nn.SiLU(), nn.Linear(d, d))
         self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
         self.norm = nn.LayerNorm(d)
-        self.head = nn.Linear(d, numbers if reads else classes)
+        self.head = nn.Linear(d, numbers if reads else classes if out is None else out)
         if both:
             self.answer = nn.Sequential(nn.Linear(2 * d, d), nn.SiLU(), nn.Linear(d, numbers))
 
@@ -100,7 +102,7 @@ class TokenNetwork(nn.Module):
             previous: the last prediction [B, L, K].
 
         Returns:
-            [B, L, K], or [B, P].
+            [B, L, K] (``out`` in place of K if given), or [B, P].
         """
         h, told = self._hidden(features, numbers, time, previous)
         if self.reads:
