@@ -126,6 +126,33 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Classes for a fixed number of places at every node [B, N, width]: its nearest neighbours."""
+
+    width: int
+
+    def shape(self, mask: Tensor) -> tuple[int, ...]:
+        """[B, N, width]."""
+        return (*mask.shape, self.width)
+
+    def weights(self, mask: Tensor) -> Tensor:
+        """The mask as floats, the same for all places of a node [B, N, width]."""
+        return mask.to(torch.get_default_dtype()).unsqueeze(-1).expand(self.shape(mask))
+
+    def degrees(self, mask: Tensor) -> Tensor:
+        """Real nodes times places."""
+        return mask.sum(1) * self.width
+
+    def project(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Zero where there is no node."""
+        return _masked(x, mask)
+
+    def tie(self, noise: Tensor) -> Tensor:
+        """The noise itself."""
+        return noise
+
+
+@dataclass(frozen=True)
 class Pairs:
     """A symmetric field per pair: classes [B, N, N] or features [B, N, N, *event]; no diagonal."""
 

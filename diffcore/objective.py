@@ -37,6 +37,8 @@ class Objective:
         distort: standard deviation of extra noise put on half of the continuous inputs at times
             below ``distort_below``: inputs as imperfect as the sampler's own (FlowMol3).
         distort_below: see ``distort``.
+        stages: groups of fields that are generated one after another: every row is at one stage,
+            at which the fields before are clean, those after are noise, and neither counts.
         condition_drop: share of rows that see no condition (classifier-free guidance; Ho and
             Salimans 2021); the others see a random number of the condition's columns.
     """
@@ -51,6 +53,7 @@ class Objective:
     align: bool = True
     distort: float = 0.0
     distort_below: float = 0.5
+    stages: tuple[tuple[str, ...], ...] = ()
     condition_drop: float = 0.0
 
 
@@ -90,6 +93,26 @@ def draw_times(
         single = torch.where(u[:, 3 + 2 * k] < 1 / 3, torch.zeros_like(shared), u[:, 2 + 2 * k])
         times[name] = torch.where(own, single, shared.clamp_min(SMALLEST_TIME))
     return times
+
+
+def staged(
+    times: dict[str, Tensor], objective: Objective, rng: torch.Generator
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Times of rows that are at one of the stages each, and which fields [B] count there.
+
+    Raises:
+        ConfigError: the stages are not the fields, each once.
+    """
+    if not objective.stages:
+        return times, {n: torch.ones_like(t) for n, t in times.items()}
+    place = {n: k for k, stage in enumerate(objective.stages) for n in stage}
+    if sorted(place) != sorted(times) or sum(map(len, objective.stages)) != len(place):
+        raise ConfigError(f"stages: expected {', '.join(times)}, each once, got {objective.stages}")
+    rows = len(next(iter(times.values())))
+    at = torch.randint(len(objective.stages), (rows,), generator=rng, device=rng.device)
+    late = {n: (at < k).to(times[n].dtype) for n, k in place.items()}
+    counts = {n: (at == k).to(times[n].dtype) for n, k in place.items()}
+    return {n: torch.where(counts[n] > 0, t, late[n]) for n, t in times.items()}, counts
 
 
 def corrupt(
@@ -169,9 +192,8 @@ def denoising_loss(
     conditions = [n for n, x in clean.items() if n not in processes and x.is_floating_point()]
     if objective.condition_drop and conditions:
         clean = drop_conditions(clean, conditions, objective.condition_drop, rng)
-    times = {
-        n: t.to(device) for n, t in draw_times(list(processes), clean.rows, objective, rng).items()
-    }
+    times, counts = staged(draw_times(list(processes), clean.rows, objective, rng), objective, rng)
+    times = {n: t.to(device) for n, t in times.items()}
     with torch.autocast(device.type, enabled=False):
         noisy = corrupt(clean, times, processes, objective, rng)
     previous = None
@@ -187,6 +209,7 @@ def denoising_loss(
             weight = objective.weights.get(name, 1.0) * time_weight(
                 objective, name, process, times[name]
             )
-            total = total + (weight * loss).mean()
-            parts[name] = loss.detach().mean()
+            active = counts[name].to(loss)
+            total = total + (weight * loss * active).mean()
+            parts[name] = (loss * active).detach().sum() / active.sum().clamp_min(1)
     return total, parts

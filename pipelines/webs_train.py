@@ -65,7 +65,7 @@ def train_webs(
         webs = webs_of(chosen, number, tick=bar.update)
     with tqdm(total=number, desc="pull tests", mininterval=1) as bar:
         values = values_for(chosen, webs, tick=bar.update)
-    task = task_for(chosen.method, statistics(webs, values), chosen.task)
+    task = task_for(chosen.method, statistics(webs, values), chosen.task).fitted(webs)
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(random.generator(seed).get_state())
         network = task.build()
@@ -79,7 +79,7 @@ def train_webs(
         training.Optimisation(**{**chosen.optimisation, "seed": seed}),
         budget,
     )
-    batches = WebBatches(webs, values, task, chosen.batch, seed)
+    batches = WebBatches(webs, values, task, chosen.batch, seed, chosen.nodes)
     loader = DataLoader(batches, batch_size=None, collate_fn=_same)
     run = training.Run(folder, budget.seconds, resume, accelerator, curve_every=60.0)
     training.fit(module, loader, run)

@@ -29,8 +29,9 @@ class WebBatches(IterableDataset[State]):
         webs: the webs.
         values: their parameters.
         task: encodes them.
-        size: webs a batch.
+        size: webs a batch, at most.
         seed: of the order.
+        nodes: nodes a batch, at most, those that fill up included; one web whatever its size.
     """
 
     webs: Sequence[Web]
@@ -38,6 +39,7 @@ class WebBatches(IterableDataset[State]):
     task: WebTask
     size: int
     seed: int = 0
+    nodes: int = 100_000
 
     def __iter__(self) -> Iterator[State]:
         """Epoch after epoch."""
@@ -57,7 +59,19 @@ class WebBatches(IterableDataset[State]):
         if self.task.ordered:
             counts = torch.unique_consecutive(nodes[order], return_counts=True)[1]
             groups = list(order.split(counts.tolist()))
-        return [part for group in groups for part in group.split(self.size)]
+        return [part for group in groups for part in self._split(group)]
+
+    def _split(self, group: Tensor) -> list[Tensor]:
+        """Parts of webs sorted by size."""
+        sizes = [self.webs[k].n_nodes for k in group.tolist()]
+        parts, begin = [], 0
+        for end in range(1, len(sizes) + 1):
+            count = end - begin
+            full = end == len(sizes) or count == self.size
+            if full or (count + 1) * sizes[end] > self.nodes:
+                parts.append(group[begin:end])
+                begin = end
+        return parts
 
     def _batch(self, index: list[int], rng: np.random.Generator) -> State:
         webs, values = [self.webs[i] for i in index], [self.values[i] for i in index]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from structgen.webs.methods import task_from_json
 from structgen.webs.silk import with_silk_sizes
 from structgen.webs.targets import mechanical, nearest
 from structgen.webs.task import CONDITIONS, Draft, WebTask
-from structgen.webs.web import Floats, Web, make_web
+from structgen.webs.web import Floats, Ints, Web, make_web
 
 
 @dataclass(frozen=True)
@@ -227,11 +227,14 @@ class WebGenerator:
         sizes = [int(a["n_nodes"]) for a in asked]
         webs: dict[int, Web] = {}
         for size in sorted(set(sizes)):  # no padding: a web does not depend on its batch
-            rows = [k for k, n in enumerate(sizes) if n == size]
-            denoiser = self._told(told[rows], guidance)
-            drafts = self.task.propose(denoiser, size, [rngs[k] for k in rows], steps)
-            for k, draft in zip(rows, drafts, strict=True):
-                webs[k] = web_of(draft, met[k].get("n_edges"))
+            alike = [k for k, n in enumerate(sizes) if n == size]
+            width = max(1, self.task.together // size)
+            for start in range(0, len(alike), width):
+                rows = alike[start : start + width]
+                denoiser = self._told(told[rows], guidance)
+                drafts = self.task.propose(denoiser, size, [rngs[k] for k in rows], steps)
+                for k, draft in zip(rows, drafts, strict=True):
+                    webs[k] = web_of(draft, met[k].get("n_edges"))
         return [webs[k] for k in range(len(asked))]
 
     def _told(self, told: torch.Tensor, guidance: float) -> Denoiser:
@@ -252,8 +255,10 @@ def web_of(draft: Draft, n_edges: float | None = None) -> Web:
     n = len(draft.pos)
     wanted = draft.threads if n_edges is None else int(n_edges)
     number = min(max(wanted, n - 1), n * (n - 1) // 2)
-    pairs = likely_edges(1 - draft.probability[..., 0], number)
-    kinds = draft.probability[pairs[:, 0], pairs[:, 1], 1:].argmax(-1)
+    draft = with_pairs(draft, number)
+    chosen = likely_edges(n, draft.pairs, 1 - draft.chance[:, 0], number)
+    pairs = draft.pairs[chosen]
+    kinds = draft.chance[chosen, 1:].argmax(-1)
     ends = np.bincount(pairs.ravel(), minlength=n) == 1
     return make_web(draft.pos, pairs, thread=kinds, anchors=np.flatnonzero(draft.held | ends))
 
@@ -274,26 +279,63 @@ def _judged(raw: Web, asked: Mapping[str, float], rejected: Counter[str]) -> Web
     return None
 
 
-def likely_edges(probability: Floats, number: int) -> Any:
-    """The most likely threads [number, 2]: a maximum spanning tree, then the others by rank.
+def with_pairs(draft: Draft, number: int) -> Draft:
+    """The draft with enough pairs for so many threads that join all nodes.
+
+    Where the pairs that it knows are too few, or leave parts apart, the nearest others are added
+    with the probability 0.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n, m = len(draft.pos), len(draft.pairs)
+    graph = coo_array((np.ones(m), tuple(draft.pairs.T)), shape=(n, n))
+    parts, part = connected_components(graph, directed=False)
+    if parts == 1 and m >= number:
+        return draft
+    i, j = np.triu_indices(n, 1)
+    far = np.linalg.norm(draft.pos[i] - draft.pos[j], axis=1)
+    known = np.isin(i * n + j, draft.pairs[:, 0] * n + draft.pairs[:, 1])
+    order = np.argsort(np.where(known, np.inf, far), kind="stable")
+    more = list(order[: max(0, number - m)])
+    joins = order[part[i[order]] != part[j[order]]]
+    for k in joins:
+        if parts == 1:
+            break
+        one, other = part[i[k]], part[j[k]]
+        if one != other:
+            part = np.where(part == other, one, part)
+            parts -= 1
+            more.append(k)
+    extra = np.unique(np.array(more, dtype=np.int64))
+    none = np.zeros((len(extra), draft.chance.shape[1]))
+    none[:, 0] = 1.0
+    return replace(
+        draft,
+        pairs=np.concatenate([draft.pairs, np.column_stack([i[extra], j[extra]])]),
+        chance=np.concatenate([draft.chance, none]),
+    )
+
+
+def likely_edges(n: int, pairs: Ints, probability: Floats, number: int) -> Ints:
+    """Places of the most likely threads [number]: a maximum spanning tree, then others by rank.
 
     Args:
-        probability: symmetric [N, N].
-        number: at least N - 1.
+        n: number of nodes.
+        pairs: [M, 2], the smaller node first; they join all nodes.
+        probability: of a thread at every pair [M].
+        number: at least n - 1, at most M.
     """
+    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import minimum_spanning_tree
 
-    n = len(probability)
-    i, j = np.triu_indices(n, 1)
-    chance = np.clip(probability[i, j], 1e-12, 1)
-    cost = np.zeros((n, n))
-    cost[i, j] = 1 - np.log(chance)
-    tree = np.sort(np.argwhere(minimum_spanning_tree(cost).toarray() > 0), axis=1)
-    inside = np.zeros((n, n), dtype=bool)
-    inside[tree[:, 0], tree[:, 1]] = True
-    order = np.argsort(-chance, kind="stable")
-    rest = order[~inside[i[order], j[order]]][: number - len(tree)]
-    return np.concatenate([tree, np.column_stack([i[rest], j[rest]])])
+    cost = 1 - np.log(np.clip(probability, 1e-12, 1))
+    tree = minimum_spanning_tree(coo_array((cost, tuple(pairs.T)), shape=(n, n)).tocsr()).tocoo()
+    low, high = np.minimum(tree.row, tree.col), np.maximum(tree.row, tree.col)
+    inside = np.isin(pairs[:, 0] * n + pairs[:, 1], low.astype(np.int64) * n + high)
+    order = np.argsort(-np.clip(probability, 1e-12, 1), kind="stable")
+    rest = order[~inside[order]][: number - int(inside.sum())]
+    return np.concatenate([np.flatnonzero(inside), rest])
 
 
 def finished(raw: Web, asked: Mapping[str, float]) -> Web:

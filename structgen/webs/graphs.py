@@ -19,7 +19,15 @@ from diffcore.schedules import FlowTime, power_grid
 from diffcore.state import State, Times
 from structgen.webs.measures import AXES
 from structgen.webs.network import NetworkConfig, WebNetwork
-from structgen.webs.task import CLASSES, CONDITIONS, LAST_TIME, Draft, Statistics, WebTask
+from structgen.webs.task import (
+    CLASSES,
+    CONDITIONS,
+    LAST_TIME,
+    Draft,
+    Statistics,
+    WebTask,
+    dense_draft,
+)
 from structgen.webs.web import Ints, Web
 
 
@@ -79,7 +87,7 @@ def propose_graphs(
     late = {n: torch.full((len(rngs),), LAST_TIME) for n in processes}
     chance = denoiser(made, late, {})["edge"].double().numpy()
     return [
-        Draft(
+        dense_draft(
             pos.double().numpy() * task.data.scale,
             p,
             int((edge > 0).sum() // 2),

@@ -10,17 +10,22 @@ import numpy as np
 from diffcore.errors import ConfigError
 from diffcore.transformer import Size
 from structgen.webs.graphs import GraphTask
+from structgen.webs.large import SparseTask
 from structgen.webs.network import NetworkConfig
 from structgen.webs.order import back_edges, order
 from structgen.webs.rows import AdjacencyTask, AnalogTask
+from structgen.webs.sparse import SparseConfig
 from structgen.webs.strings import StringTask
 from structgen.webs.task import CLASSES, Statistics, WebTask, features
 from structgen.webs.web import THREADS, Web
 
 METHODS: Mapping[str, type[WebTask]] = {
-    one.method: one for one in (GraphTask, AnalogTask, AdjacencyTask, StringTask)
+    one.method: one for one in (GraphTask, SparseTask, AnalogTask, AdjacencyTask, StringTask)
 }
-"""``equivariant`` is ours; ``analog``, ``adjacency`` and ``autoregressive`` are the paper's."""
+"""``equivariant`` and ``sparse`` are ours, ``analog``, ``adjacency``, ``autoregressive`` the paper's."""
+
+SIZES: Mapping[str, type[Any]] = {"equivariant": NetworkConfig, "sparse": SparseConfig}
+"""Classes of the networks' sizes, where it is not that of a transformer."""
 
 
 def task_for(method: str, data: Statistics, options: Mapping[str, Any]) -> WebTask:
@@ -37,9 +42,10 @@ def task_for(method: str, data: Statistics, options: Mapping[str, Any]) -> WebTa
     if method not in METHODS:
         raise ConfigError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     kind = METHODS[method]
-    size = NetworkConfig if kind is GraphTask else Size
+    size = SIZES.get(method, Size)
+    rest = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     try:
-        return kind(data, **{**options, "network": size(**options.get("network", {}))})
+        return kind(data, **{**rest, "network": size(**options.get("network", {}))})
     except TypeError as error:
         raise ConfigError(f"{method}: {error}") from error
 

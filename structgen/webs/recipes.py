@@ -14,6 +14,9 @@ from structgen.webs.web import Floats, Web
 HELD_OUT_SEED = 1_000_000
 """Seeds from here on are never trained on."""
 
+PULLED_NODES = 500
+"""Larger webs are not pulled for a training set."""
+
 
 GRAPHS: Mapping[str, Any] = {
     "weights": {"pos": 1.0, "anchor": 0.5, "edge": 4.0},
@@ -35,7 +38,9 @@ class Recipe:
         task: options of the method's task; ``network`` are those of its size.
         objective: options of `diffcore.objective.Objective`, beside those of every web model.
         optimisation: options of `diffcore.training.Optimisation`.
-        batch: webs a batch.
+        batch: webs a batch, at most.
+        nodes: nodes a batch, at most, those that fill up included.
+        by_logarithm: sizes are drawn evenly in their logarithm.
         pulled: webs whose mechanics are measured, so that they can be asked for.
     """
 
@@ -47,6 +52,8 @@ class Recipe:
     objective: Mapping[str, Any] = field(default_factory=dict)
     optimisation: Mapping[str, Any] = field(default_factory=dict)
     batch: int = 16
+    nodes: int = 100_000
+    by_logarithm: bool = False
     pulled: int = 500
 
 
@@ -71,8 +78,25 @@ RECIPES = {
         task={"network": {"width": 128, "layers": 4, "heads": 4}},
         objective={"weighting": "uniform", "independent": 0.0},
     ),
+    "orb-large": Recipe(
+        "orb",
+        sizes=(60, 2000),
+        method="sparse",
+        objective={
+            "weights": {"pos": 1.0, "anchor": 0.5, "edge": 4.0},
+            "bounds": (0.5, 1.5),
+            "field_bounds": {"pos": (1.0, 400.0)},
+            "independent": 0.0,
+            "align": False,
+            "stages": (("pos", "anchor"), ("edge",)),
+        },
+        optimisation={"lr": 1e-3},
+        nodes=2000,
+        by_logarithm=True,
+        pulled=200,
+    ),
 }
-"""``orb`` and ``tangle`` are ours; the others are the three models of the paper."""
+"""``orb``, ``tangle`` and ``orb-large`` are ours; the others are the three models of the paper."""
 
 
 def recipe(name: str) -> Recipe:
@@ -108,7 +132,11 @@ def _orbs(one: Recipe, number: int, first: int, tick: Callable[[], object]) -> I
         rng = np.random.default_rng([seed, 1])
         low, high = one.sizes
         # the family gives about so many: drawn wide, kept if inside
-        web = deposit("orb", seed, nodes=int(rng.integers(max(12, low - 6), high + 6)), size=10.0)
+        if one.by_logarithm:
+            nodes = round(float(np.exp(rng.uniform(np.log(low), np.log(high)))))
+        else:
+            nodes = int(rng.integers(max(12, low - 6), high + 6))
+        web = deposit("orb", seed, nodes=nodes, size=10.0)
         seed += 1
         if low <= web.n_nodes <= high:
             made += 1
@@ -153,7 +181,8 @@ def values_for(
     found = []
     for number, web in enumerate(webs):
         try:
-            pulled = mechanics(web) if number < one.pulled else None
+            measured = number < one.pulled and web.n_nodes <= PULLED_NODES
+            pulled = mechanics(web) if measured else None
         except (DataError, ConfigError):
             pulled = None
         found.append(values_of(web, pulled))

@@ -32,7 +32,7 @@ from structgen.webs.graphs import (
     scaled_positions,
 )
 from structgen.webs.order import back_edges, order
-from structgen.webs.task import CLASSES, CONDITIONS, Draft, WebTask
+from structgen.webs.task import CLASSES, CONDITIONS, Draft, WebTask, dense_draft
 from structgen.webs.web import Floats, Web
 
 
@@ -138,7 +138,7 @@ class AnalogTask(WebTask):
                 both = np.concatenate([[1 - there], there * share])
                 chance[i, i - back] = chance[i - back, i] = both
         threads = int((chance[..., 0] < 0.5).sum() // 2)
-        return Draft(pos * self.data.scale, chance, threads, bits[:, 0] > 0)
+        return dense_draft(pos * self.data.scale, chance, threads, bits[:, 0] > 0)
 
 
 def number_probabilities(high: Floats) -> Floats:

@@ -26,7 +26,7 @@ from diffcore.teaching import TeacherForced
 from diffcore.transformer import Size, TokenNetwork
 from structgen.webs.graphs import scaled_positions
 from structgen.webs.order import back_edges, order
-from structgen.webs.task import CLASSES, CONDITIONS, Draft, Statistics, WebTask
+from structgen.webs.task import CLASSES, CONDITIONS, Draft, Statistics, WebTask, dense_draft
 from structgen.webs.web import Floats, Web
 
 END, FREE, HELD = 0, 1, 2
@@ -230,7 +230,7 @@ class StringTask(WebTask):
             # above every thread that was not written, the surer ones first
             sure = 1 - 1e-3 * p[i, j, 0]
             p[i, j] = p[j, i] = np.concatenate([[1 - sure], sure * np.eye(KINDS)[kind]])
-        return Draft(pos * self.data.scale, p, len(drawn), held)
+        return dense_draft(pos * self.data.scale, p, len(drawn), held)
 
 
 def raise_to(p: Floats, node: int, threads: Floats) -> None:

@@ -19,7 +19,7 @@ from diffcore.denoisers import Denoiser
 from diffcore.processes import Process
 from diffcore.state import State
 from structgen.webs.measures import AXES, MECHANICS, parameters
-from structgen.webs.web import THREADS, Bools, Floats, Web
+from structgen.webs.web import THREADS, Bools, Floats, Ints, Web
 
 CLASSES = 1 + len(THREADS)
 """No thread, or one of a class."""
@@ -53,16 +53,24 @@ class Draft:
     """A web as a model drew it.
 
     Attributes:
-        pos: positions [N, 3], in mean edge lengths.
-        probability: of every class of every pair [N, N, CLASSES], symmetric; class 0 is no thread.
+        pos: positions [N, 3], in a unit of its own.
+        pairs: pairs of nodes that may have a thread [M, 2], the smaller first, each once.
+        chance: probability of every class of those pairs [M, CLASSES]; class 0 is no thread.
         threads: number of threads that the model drew of itself.
         held: nodes that it holds [N].
     """
 
     pos: Floats
-    probability: Floats
+    pairs: Ints
+    chance: Floats
     threads: int
     held: Bools
+
+
+def dense_draft(pos: Floats, probability: Floats, threads: int, held: Bools) -> Draft:
+    """The draft of probabilities of all pairs [N, N, CLASSES]."""
+    i, j = np.triu_indices(len(pos), 1)
+    return Draft(pos, np.column_stack([i, j]), probability[i, j], threads, held)
 
 
 @dataclass(frozen=True)
@@ -109,12 +117,14 @@ class WebTask(ABC):
         method: name in a model's card.
         ordered: nodes have an order and axes a meaning to the network: batches hold webs of one
             size, each time in another order and turned onto other axes.
+        together: most nodes of the webs that are drawn at a time.
         beyond: a model may be asked for so many times the nodes of its largest training web.
     """
 
     data: Statistics
     method: ClassVar[str]
     ordered: ClassVar[bool] = True
+    together: ClassVar[int] = 100_000
     beyond: ClassVar[float] = 1.0
 
     @abstractmethod
@@ -124,6 +134,10 @@ class WebTask(ABC):
     def taught(self) -> dict[str, Process]:
         """The same as a trainer needs them."""
         return self.processes()
+
+    def fitted(self, webs: Sequence[Web]) -> WebTask:
+        """The task with what else it has to know of its training set."""
+        return self
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -15,8 +15,10 @@ from diffcore.objective import Objective, denoising_loss
 from structgen.webs.batches import WebBatches
 from structgen.webs.deposition import deposit
 from structgen.webs.generator import WebGenerator, web_of
+from structgen.webs.large import STAGES, SparseTask, draft_of
 from structgen.webs.measures import parameters
 from structgen.webs.methods import METHODS, statistics, task_for, task_from_json
+from structgen.webs.neighbours import nearest, paired
 from structgen.webs.order import back_edges, order, permuted, symmetry
 from structgen.webs.recipes import RECIPES, mapped, turn
 from structgen.webs.rows import AnalogTask, number_probabilities
@@ -29,6 +31,7 @@ WEBS = [deposit("orb", seed, nodes=24 + 3 * (seed % 4)) for seed in range(12)]
 VALUES = [parameters(web) for web in WEBS]
 SMALL = {
     "equivariant": {"layers": 1, "scalars": 16, "pairs": 8, "heads": 2, "radial": 4},
+    "sparse": {"neighbours": 8, "layers": 2, "scalars": 16, "pairs": 8, "heads": 2, "radial": 4},
     **dict.fromkeys(
         ("analog", "adjacency", "autoregressive"), {"width": 16, "layers": 1, "heads": 2}
     ),
@@ -36,7 +39,7 @@ SMALL = {
 
 
 def task_of(method: str) -> WebTask:
-    return task_for(method, statistics(WEBS, VALUES), {"network": SMALL[method]})
+    return task_for(method, statistics(WEBS, VALUES), {"network": SMALL[method]}).fitted(WEBS)
 
 
 def threads(web: Web) -> set[tuple[int, int, int]]:
@@ -136,7 +139,12 @@ def test_a_fresh_network_learns_and_draws(method: str) -> None:
             (state["nodes"] if "nodes" in state else state.mask.sum(1)).unique().numel() == 1
         )
     objective = Objective(
-        weighting="uniform", self_condition=0.5, independent=0.0, align=False, condition_drop=0.2
+        weighting="uniform",
+        self_condition=0.5,
+        independent=0.0,
+        align=False,
+        condition_drop=0.2,
+        stages=STAGES if method == "sparse" else (),
     )
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     losses = []
@@ -159,8 +167,7 @@ def test_a_fresh_network_learns_and_draws(method: str) -> None:
     for draft in both:
         web = web_of(draft, 30)
         assert (web.n_nodes, web.n_edges, web.connected) == (20, 30, True)
-        assert np.allclose(draft.probability, draft.probability.transpose(1, 0, 2))
-        np.testing.assert_allclose(draft.probability.sum(-1), 1, atol=1e-5)
+        np.testing.assert_allclose(draft.chance.sum(-1), 1, atol=1e-5)
         assert np.isfinite(web.pos).all()
 
 
@@ -202,3 +209,79 @@ def test_every_shipped_model_says_its_method(name: str) -> None:
     generator = WebGenerator.from_pretrained(name)
     assert generator.task.method in METHODS
     assert RECIPES[generator.card["recipe"]["name"]].method == generator.task.method
+
+
+def test_every_pair_of_neighbours_has_one_place() -> None:
+    rng = torch.Generator().manual_seed(0)
+    pos = torch.randn(2, 30, 3, generator=rng)
+    mask = torch.ones(2, 30, dtype=torch.bool)
+    mask[1, 25:] = False
+    near = nearest(pos, mask, 6)
+    far = torch.cdist(pos[0], pos[0])
+    for i in range(30):
+        assert set(near[0, i].tolist()) == set(far[i].argsort()[1:7].tolist())
+    assert (near[1, :25] < 25).all() and (near[1, 25:] == torch.arange(25, 30)[:, None]).all()
+    owner, twin = paired(near)
+    for b in range(2):
+        spoken = [tuple(sorted((i, int(near[b, i, k])))) for i, k in owner[b].nonzero().tolist()]
+        union = {tuple(sorted((i, j))) for i in range(30) for j in near[b, i].tolist() if i != j}
+        assert len(spoken) == len(set(spoken)) and set(spoken) == union
+        for i in range(30):
+            for k in range(6):
+                j, place = int(near[b, i, k]), int(twin[b, i, k])
+                if i != j:
+                    assert owner[b].flatten()[place]
+                    assert {place // 6, int(near[b].flatten()[place])} == {i, j}
+
+
+def test_a_large_web_comes_back_but_for_its_longest_threads() -> None:
+    task = task_of("sparse")
+    assert isinstance(task, SparseTask) and sum(task.slots) == pytest.approx(1, abs=1e-6)
+    web = deposit("orb", 0, nodes=300)
+    state = task.encode([web], [parameters(web)], np.random.default_rng(0))
+    owner, _ = paired(state["near"])
+    sure = torch.nn.functional.one_hot(state["edge"], 6).double()
+    draft = draft_of(state, sure[0], owner[0], web.n_nodes)
+    found = threads(web_of(draft, draft.threads))
+    assert found <= threads(web) | {t for t in found if t[2] == 0}
+    assert 0.85 < draft.threads / web.n_edges <= 1
+    np.testing.assert_array_equal(draft.held, web.anchors)
+
+
+def test_the_sparse_network_commutes_with_what_webs_are_blind_to() -> None:
+    task = task_of("sparse")
+    with torch.random.fork_rng():
+        torch.random.set_rng_state(torch.Generator().manual_seed(0).get_state())
+        network = task.build().double().eval()
+    rng = torch.Generator().manual_seed(1)
+    n, k = 24, 8
+    pos = torch.randn(1, n, 3, generator=rng, dtype=torch.float64)
+    pos = pos - pos.mean(1, keepdim=True)
+    mask = torch.ones(1, n, dtype=torch.bool)
+    node = torch.nn.functional.one_hot(torch.randint(2, (1, n), generator=rng), 2).double()
+    nothing = torch.full((1, 9), torch.nan, dtype=torch.float64)
+    told = nothing.clone()
+    told[0, 3] = 0.4
+    pair = torch.zeros(1, n, k, 6, dtype=torch.float64)
+    pair[..., 0] = 1
+
+    def run(p: torch.Tensor, v: torch.Tensor, c: torch.Tensor, t: float) -> dict[str, torch.Tensor]:
+        times = {name: torch.tensor([t]) for name in ("pos", "anchor")}
+        near = nearest(p, mask, k) if t == 0 else None
+        return network(p, v, pair, {**times, "edge": torch.tensor([0.7])}, mask, c, near)
+
+    q = torch.from_numpy(turn(np.random.default_rng(2)))
+    flip = torch.diag(torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64))
+    shuffle = torch.randperm(n, generator=rng)
+    for t in (0.0, 0.6):
+        with torch.inference_mode():
+            plain = run(pos, node, nothing, t)
+            for matrix in (q, flip):
+                turned = run(pos @ matrix.T, node, nothing, t)
+                torch.testing.assert_close(turned["pos"], plain["pos"] @ matrix.T)
+                torch.testing.assert_close(turned["edge"], plain["edge"])
+            moved = run(pos[:, shuffle], node[:, shuffle], nothing, t)
+            torch.testing.assert_close(moved["pos"], plain["pos"][:, shuffle])
+            torch.testing.assert_close(moved["anchor"], plain["anchor"][:, shuffle])
+            seen = run(pos, node, told, t), run(pos @ q.T, node, told, t)
+            assert not torch.allclose(seen[1]["anchor"], seen[0]["anchor"]), "an axis was asked for"
