@@ -22,7 +22,7 @@ from structgen.webs.web import THREADS, Web
 METHODS: Mapping[str, type[WebTask]] = {
     one.method: one for one in (GraphTask, SparseTask, AnalogTask, AdjacencyTask, StringTask)
 }
-"""``equivariant`` and ``sparse`` are ours, ``analog``, ``adjacency``, ``autoregressive`` the paper's."""
+"""``equivariant`` and ``sparse`` are ours; the others are the three of the paper."""
 
 SIZES: Mapping[str, type[Any]] = {"equivariant": NetworkConfig, "sparse": SparseConfig}
 """Classes of the networks' sizes, where it is not that of a transformer."""

@@ -81,7 +81,9 @@ RECIPES = {
     "orb-large": Recipe(
         "orb",
         sizes=(60, 2000),
+        number=800,
         method="sparse",
+        task={"network": {"layers": 4, "pairs": 24}},
         objective={
             "weights": {"pos": 1.0, "anchor": 0.5, "edge": 4.0},
             "bounds": (0.5, 1.5),

@@ -79,7 +79,7 @@ def seen(p: Tensor, whole: Whole, config: SparseConfig) -> tuple[Tensor, Tensor]
     basis = torch.exp(-0.5 * ((relative.unsqueeze(-1) - centres) / width) ** 2)
     along = torch.einsum("bnkc,bac->bnka", away, whole.frame.axes)
     along = along.abs() * whole.frame.told.reshape(-1, 1, 1, 1) / whole.unit.unsqueeze(-1)
-    rest = torch.stack([length, relative.log()], -1)
+    rest = torch.stack([length.log1p(), relative.log()], -1)
     return away, torch.cat([rest, basis, along.clamp_max(config.reach)], -1)
 
 
@@ -96,7 +96,7 @@ def placed(p: Tensor, whole: Whole) -> tuple[Tensor, Tensor]:
     products = torch.stack([(p * p).sum(-1), (p * once).sum(-1), (once * once).sum(-1)], -1)
     coordinates = torch.einsum("bnc,bac->bna", p, whole.frame.axes).abs()
     coordinates = coordinates * whole.frame.told.reshape(-1, 1, 1)
-    return torch.stack([p, once, twice], 2), torch.cat([products, coordinates], -1)
+    return torch.stack([p, once, twice], 2), torch.cat([products, coordinates], -1).log1p()
 
 
 class SparseLayer(nn.Module):
@@ -137,11 +137,11 @@ class SparseLayer(nn.Module):
         count = real.sum(2, keepdim=True).clamp_min(1)
         mean = (hidden * real.unsqueeze(-1)).sum(2) / count
         s = s + self.update(torch.cat([h, heard, mean, whole.mean(h).expand_as(h)], -1))
-        axes, gates = whole.frame.axes, gates * real.unsqueeze(-1)
+        axes, gates = whole.frame.axes, gates.tanh() * real.unsqueeze(-1)
         along = torch.einsum("bnkc,bac->bnka", away, axes) * whole.frame.told.reshape(-1, 1, 1, 1)
         by_axis = torch.einsum("bnka,bac->bnkc", along * gates[..., 1:], axes)
         move = (gates[..., :1] * away + by_axis).sum(2) / count
-        move = move + (self.steps(h).unsqueeze(-1) * vectors).sum(2)
+        move = move + (self.steps(h).tanh().unsqueeze(-1) * vectors).sum(2)
         return s, e + edge, p + whole.level * move * whole.mask.unsqueeze(-1)
 
 
