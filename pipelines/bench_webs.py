@@ -93,7 +93,8 @@ def bench_webs(
     held_out = webs_of(kind, number, HELD_OUT_SEED)
     asked = [parameters(web) for web in held_out]
     options = {"seed": seed, "steps": steps, "guidance": guidance}
-    models = {one: WebGenerator.from_pretrained(one) for one in [model, *names_of(against)]}
+    asked_for = [model, *names_of(against)]
+    models = {Path(one).stem: WebGenerator.from_pretrained(one) for one in asked_for}
     methods: dict[str, Callable[[], Made]] = {}
     for name, one in models.items():
         methods[name] = partial(drawn, one, asked, **options)
@@ -116,7 +117,7 @@ def bench_webs(
             f"{far['degree_wasserstein']:>11.3f}{far['length_wasserstein']:>11.3f}{each:>8.2f}"
         )
     if mechanics:
-        rows += mechanics_rows(model, generator, held_out, candidates, **options)
+        rows += mechanics_rows(Path(model).stem, generator, held_out, candidates, **options)
     if output is not None:
         import pandas as pd
 
@@ -127,7 +128,7 @@ def bench_webs(
     plain = [name for name in names if name.endswith(", plain")]
     shown = [table(rows, [n for n in names if n not in plain]), table(rows, plain)]
     lines = [line for one in shown for line in ["", *one]]
-    return "\n".join([f"{number} held-out webs, {model}", *lines, "", *shares])
+    return "\n".join([f"{number} held-out webs of the kind of {Path(model).stem}", *lines, "", *shares])
 
 
 def names_of(text: str) -> list[str]:

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 
 from diffcore import random
-from diffcore.domains import Domain, Grid, Nodes, Pairs, Points
+from diffcore.domains import Domain, Grid, Nodes, Pairs, Points, Slots
 
-NODES: list[Domain] = [Nodes(), Nodes((3,)), Points(), Points(2), Pairs(), Pairs((4,))]
+NODES: list[Domain] = [Nodes(), Nodes((3,)), Points(), Points(2), Pairs(), Pairs((4,)), Slots(3)]
 CASES: list[Domain] = [Grid((2, 3)), *NODES]
 COUNTS = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 

@@ -18,6 +18,7 @@ from diffcore.objective import (
     corrupt,
     denoising_loss,
     draw_times,
+    staged,
     time_weight,
 )
 from diffcore.processes import Categorical, Gaussian, Process, uniform_kernel
@@ -161,6 +162,36 @@ def test_independent_times_hold_exact_zeros() -> None:
     both = own & ~zero & (times["b"] != 0)
     pair = torch.stack([times["a"][both], times["b"][both]])
     assert torch.corrcoef(pair)[0, 1].abs() < 5 / both.sum() ** 0.5
+
+
+def test_at_a_stage_fields_before_are_clean_those_after_noise_and_neither_counts() -> None:
+    stages = (("pos", "atom"), ("bond",))
+    objective = replace(PLAIN, stages=stages)
+    times, counts = staged(
+        draw_times(list(PROCESSES), 400, objective, random.generator(0)),
+        objective,
+        random.generator(1),
+    )
+    second = counts["bond"] == 1
+    assert 150 < int(second.sum()) < 250
+    assert (times["pos"][second] == 0).all() and (times["atom"][second] == 0).all()
+    assert (times["bond"][~second] == 1).all()
+    assert torch.equal(times["pos"], times["atom"]) and (counts["pos"] == counts["atom"]).all()
+    assert (times["pos"][~second] > 0).all() and (times["bond"][second] < 1).all()
+    torch.testing.assert_close(counts["pos"] + counts["bond"], torch.ones(400))
+
+    def wrong_bonds(state: State, times, context) -> State:
+        return perfect(clean)(state, times, context).replace(
+            bond=torch.full((*clean["bond"].shape, 4), 0.25)
+        )
+
+    clean = batch(rows=64)
+    loss, parts = denoising_loss(wrong_bonds, PROCESSES, clean, objective, random.generator(2))
+    assert float(parts["bond"]) == pytest.approx(math.log(4), abs=1e-4)
+    assert 0.2 < float(loss) / math.log(4) < 0.8, "only rows at the second stage count"
+    for wrong in ((("pos",), ("bond",)), (("pos", "atom"), ("bond", "pos"))):
+        with pytest.raises(ConfigError, match="stages"):
+            staged(times, replace(PLAIN, stages=wrong), random.generator(0))
 
 
 def test_corrupt_leaves_clean_fields_alone() -> None:
