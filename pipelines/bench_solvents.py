@@ -19,8 +19,11 @@ def bench_solvents(
     seed: int = 0,
     output: Path | None = None,
     train: bool = False,
+    molecules: int = 0,
 ) -> str:
     """Measure liquidus, density and viscosity on whole systems, and components, held out.
+
+    With --molecules the token models' tables come too: forward, inverse, and multi-task.
 
     Args:
         data: Folder of the published tables; `shared/data/solvents` beside the checkout by default.
@@ -43,6 +46,8 @@ def bench_solvents(
 
     if train and (output is None or output.suffix != ".safetensors"):
         raise ConfigError(f"--output: expected a .safetensors file for --train, got {output}")
+    if molecules and molecules < 10:
+        raise ConfigError(f"--molecules: expected 0 or at least 10, got {molecules}")
     folder = data or training.default_data()
     table = read_liquidus(folder / LIQUIDUS_FILE)
     unifac = training.unifac_liquidus(table)
@@ -55,6 +60,8 @@ def bench_solvents(
     liquids = bench_liquids.measured(folder, trees, seed)
     for quantity, one in liquids.items():
         lines += ["", *bench_liquids.lines(quantity, one)]
+    if molecules:
+        lines += ["", *_tokens(molecules, folder, seed)]
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         if train:
@@ -63,6 +70,14 @@ def bench_solvents(
         else:
             rows.to_csv(output)
     return "\n".join(lines)
+
+
+def _tokens(number: int, mixtures: Path, seed: int) -> list[str]:
+    from pipelines.bench_multitask import bench_multitask
+    from pipelines.tokens import bench_tokens
+
+    text = bench_tokens(number, seed=seed), bench_multitask(number, mixtures=mixtures, seed=seed)
+    return ["token models", "", *text[0].splitlines(), "", *text[1].splitlines()]
 
 
 def measured(table: pd.DataFrame, learned: Any, unifac: Any) -> pd.DataFrame:

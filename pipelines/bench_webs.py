@@ -128,7 +128,9 @@ def bench_webs(
     plain = [name for name in names if name.endswith(", plain")]
     shown = [table(rows, [n for n in names if n not in plain]), table(rows, plain)]
     lines = [line for one in shown for line in ["", *one]]
-    return "\n".join([f"{number} held-out webs of the kind of {Path(model).stem}", *lines, "", *shares])
+    return "\n".join(
+        [f"{number} held-out webs of the kind of {Path(model).stem}", *lines, "", *shares]
+    )
 
 
 def names_of(text: str) -> list[str]:
@@ -168,13 +170,14 @@ def laid(family: str, asked: Sequence[Asked], seed: int) -> Made:
 
 
 def random_pieces(family: str, asked: Sequence[Asked], seed: int) -> Made:
-    """Random connected pieces of a large web, at the counts and lengths asked for."""
+    """Random connected pieces of a larger web, at the counts and lengths asked for."""
     import numpy as np
 
     from structgen.webs.deposition import deposit
     from structgen.webs.subgraphs import pieces
 
-    large = deposit(family, 20_000_000 + seed, nodes=2000)
+    largest = max(int(one["n_nodes"]) for one in asked)
+    large = deposit(family, 20_000_000 + seed, nodes=max(2000, 2 * largest))
 
     def one(condition: Asked, place: int, attempt: int) -> Web:
         key = [seed, place, attempt]

@@ -126,7 +126,7 @@ def _add_lines(axis: Any, lines: Floats, flat: bool, options: Mapping[str, Any])
 def web_picture(webs: Sequence[Web], titles: Sequence[str] = ()) -> Picture:
     """Up to nine webs beside each other."""
     shown = list(webs)[:9]
-    columns = min(3, len(shown))
+    columns = 2 if len(shown) == 4 else min(3, len(shown))
     rows = -(-len(shown) // columns)
     figure, _ = _figure(figsize=(4.2 * columns + (1 if columns == 1 else 0), 4.2 * rows))
     for k, web in enumerate(shown):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from diffcore.errors import DataError, OutputError
+from diffcore.errors import ConfigError, DataError, OutputError
+from pipelines.bench_solvents import bench_solvents
 from pipelines.solvents import predict_solvents
 
 ROWS = """component_1,component_2,x_1,melting_1,fusion_1,melting_2,fusion_2
@@ -62,3 +64,11 @@ def test_systems_share_no_fold_and_components_stay_out(repository: Path) -> None
         known = set(table["smiles_1"][learn]) | set(table["smiles_2"][learn])
         pairs = zip(table["smiles_1"][test], table["smiles_2"][test], strict=True)
         assert all(not {a, b} <= known for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"molecules": 5}, "--molecules"), ({"train": True}, "--output")]
+)
+def test_the_bench_refuses_what_it_cannot_do(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        bench_solvents(**options)
