@@ -32,12 +32,14 @@ def bench_solvents(
         output: With `train`: .safetensors file to write; else .csv of the held-out predictions.
         train: Also grow the final forests on all data and write them to `output`, those of density
             and viscosity to liquid.safetensors beside it.
+        molecules: Of QM9, read and written for each property by the token models; 0 leaves their
+            tables out, otherwise at least 10.
 
     Returns:
-        The table.
+        The tables.
 
     Raises:
-        ConfigError: `train` without `output`.
+        ConfigError: `train` without `output`, or an option outside its range.
         DataError: The tables are missing.
     """
     from molgen.solvents import training
