@@ -71,7 +71,8 @@ def bench_webs(
 
     Returns:
         Tables: R^2 and mean relative error of every parameter; connected share, share with an
-        equilibrium before rejection, Wasserstein distances to the held-out webs, seconds a web.
+        equilibrium before rejection, share whose graph is not in the training set, Wasserstein
+        distances to the held-out webs, seconds a web.
 
     Raises:
         ConfigError: An option is outside what is allowed.
@@ -80,7 +81,7 @@ def bench_webs(
     import torch
 
     from structgen.webs.generator import WebGenerator
-    from structgen.webs.measures import condition_errors, distances, parameters
+    from structgen.webs.measures import by_shape, condition_errors, distances, novelty, parameters
     from structgen.webs.recipes import HELD_OUT_SEED, recipe, webs_of
 
     if number < 4:
@@ -102,7 +103,9 @@ def bench_webs(
     methods["laid"] = lambda: laid(kind.family, asked, seed)
     methods["random pieces"] = lambda: random_pieces(kind.family, asked, seed)
     rows: list[dict[str, Any]] = []
-    columns = f"{'connected':>11}{'balanced':>10}{'degree W1':>11}{'length W1':>11}{'s each':>8}"
+    columns = f"{'connected':>11}{'balanced':>10}{'novel':>8}{'degree W1':>11}{'length W1':>11}"
+    columns += f"{'s each':>8}"
+    known = by_shape(webs_of(kind, kind.number))
     shares = [f"{'':<26}{columns}"]
     for name, make in methods.items():
         began = time.perf_counter()
@@ -114,6 +117,7 @@ def bench_webs(
         connected = sum(web.connected for web in made.webs) / number
         shares.append(
             f"{name:<26}{connected:>11.1%}{1 - made.rejected / made.tried:>10.1%}"
+            f"{novelty(made.webs, known):>8.1%}"
             f"{far['degree_wasserstein']:>11.3f}{far['length_wasserstein']:>11.3f}{each:>8.2f}"
         )
     if mechanics:

@@ -142,7 +142,7 @@ def evaluate_webs(
     import pandas as pd
 
     from structgen.webs.io import read_webs, write_whole
-    from structgen.webs.measures import distances, novelty
+    from structgen.webs.measures import by_shape, distances, novelty
     from structgen.webs.silk import silk_set
 
     silk_set(silk)
@@ -158,7 +158,7 @@ def evaluate_webs(
     lines += [f"{name:<24}{numbers[name].mean():>14.5g}" for name in numbers]
     if reference:
         others = read_webs(reference)
-        found = distances(webs, others) | {"novel": novelty(webs, others)}
+        found = distances(webs, others) | {"novel": novelty(webs, by_shape(others))}
         lines += [f"{name:<24}{value:>14.5g}" for name, value in found.items()]
     if picture or page:
         _show(webs[0], silk, load, picture, page)

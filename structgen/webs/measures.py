@@ -134,19 +134,28 @@ def shape_key(web: Web, rounds: int = 3) -> str:
     return found
 
 
-def novelty(webs: Sequence[Web], training: Sequence[Web]) -> float:
+def by_shape(webs: Sequence[Web]) -> dict[str, list[Web]]:
+    """Webs by the hash of their graphs."""
+    found: dict[str, list[Web]] = {}
+    for web in webs:
+        found.setdefault(shape_key(web), []).append(web)
+    return found
+
+
+def novelty(webs: Sequence[Web], training: Mapping[str, Sequence[Web]]) -> float:
     """Share of webs whose graph, by its hash after three rounds, is not in the training set.
 
     Equal hashes are checked: of the candidates at most those count whose graphs are isomorphic.
+
+    Args:
+        webs: to be looked up.
+        training: the training set, `by_shape`.
     """
     import networkx as nx
 
-    known: dict[str, list[Web]] = {}
-    for web in training:
-        known.setdefault(shape_key(web), []).append(web)
     old = 0
     for web in webs:
-        same = known.get(shape_key(web), [])
+        same = training.get(shape_key(web), [])
         old += any(nx.faster_could_be_isomorphic(web.to_networkx(), w.to_networkx()) for w in same)
     return 1 - old / max(1, len(webs))
 

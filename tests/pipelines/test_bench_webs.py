@@ -43,7 +43,7 @@ def test_a_model_is_asked_for_held_out_parameters(tmp_path) -> None:
         assert ours == ("1.000", "0.0"), "met by construction"
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 1 + 4 * len(PARAMETERS)
     shares = text.splitlines()[-4:]
-    assert all(line.split()[-4] == "100.0%" for line in shares), "connected, every one"
+    assert all(line.split()[-6] == "100.0%" for line in shares), "connected, every one"
     with pytest.raises(ConfigError, match="--number"):
         bench_webs(number=1)
 

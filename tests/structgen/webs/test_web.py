@@ -13,6 +13,7 @@ from structgen.webs import deposit, from_networkx, from_pyg, make_web, read_web,
 from structgen.webs.deposition import FRAME, _rim
 from structgen.webs.equilibrium import NoEquilibrium, residual, solve
 from structgen.webs.io import read_webs, write_webs
+from structgen.webs.measures import by_shape, novelty
 from structgen.webs.pictures import facing
 from structgen.webs.silk import SILKS, axial_stiffness, silk_set
 from structgen.webs.strands import Strands
@@ -245,3 +246,15 @@ def test_a_radius_through_a_corner_of_the_frame_meets_it() -> None:
         frame = [web.edge(corners[k], corners[(k + 1) % 5], FRAME) for k in range(5)]
         _rim(web, frame, angles, float(angles[rng.integers(5)]))
         assert len(frame) == 6
+
+
+def test_a_web_is_old_whatever_its_order_and_place() -> None:
+    webs = [deposit("orb", seed, nodes=30) for seed in range(3)]
+    known = by_shape(webs)
+    rng = np.random.default_rng(0)
+    again = webs[1].take_nodes(rng.permutation(webs[1].n_nodes))
+    moved = again.but(pos=2 * again.pos + 5)
+    other = webs[1].take_edges(np.arange(1, webs[1].n_edges))
+    assert novelty(webs, known) == 0
+    assert novelty([moved, other], known) == 0.5
+    assert novelty(webs[:1], by_shape(webs[1:])) == 1
