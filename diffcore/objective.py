@@ -39,6 +39,7 @@ class Objective:
         distort_below: see ``distort``.
         stages: groups of fields that are generated one after another: every row is at one stage,
             at which the fields before are clean, those after are noise, and neither counts.
+        shares: of the rows at each stage; all the same by default.
         condition_drop: share of rows that see no condition (classifier-free guidance; Ho and
             Salimans 2021); the others see a random number of the condition's columns.
     """
@@ -54,6 +55,7 @@ class Objective:
     distort: float = 0.0
     distort_below: float = 0.5
     stages: tuple[tuple[str, ...], ...] = ()
+    shares: tuple[float, ...] = ()
     condition_drop: float = 0.0
 
 
@@ -101,15 +103,19 @@ def staged(
     """Times of rows that are at one of the stages each, and which fields [B] count there.
 
     Raises:
-        ConfigError: the stages are not the fields, each once.
+        ConfigError: the stages are not the fields, each once, or have other shares than stages.
     """
     if not objective.stages:
         return times, {n: torch.ones_like(t) for n, t in times.items()}
     place = {n: k for k, stage in enumerate(objective.stages) for n in stage}
     if sorted(place) != sorted(times) or sum(map(len, objective.stages)) != len(place):
         raise ConfigError(f"stages: expected {', '.join(times)}, each once, got {objective.stages}")
+    shares = objective.shares or (1.0,) * len(objective.stages)
+    if len(shares) != len(objective.stages) or min(shares) < 0 or sum(shares) <= 0:
+        raise ConfigError(f"shares: expected one of every stage, above 0, got {objective.shares}")
     rows = len(next(iter(times.values())))
-    at = torch.randint(len(objective.stages), (rows,), generator=rng, device=rng.device)
+    odds = torch.tensor(shares, device=rng.device)
+    at = torch.multinomial(odds, rows, replacement=True, generator=rng)
     late = {n: (at < k).to(times[n].dtype) for n, k in place.items()}
     counts = {n: (at == k).to(times[n].dtype) for n, k in place.items()}
     return {n: torch.where(counts[n] > 0, t, late[n]) for n, t in times.items()}, counts

@@ -189,6 +189,11 @@ def test_at_a_stage_fields_before_are_clean_those_after_noise_and_neither_counts
     loss, parts = denoising_loss(wrong_bonds, PROCESSES, clean, objective, random.generator(2))
     assert float(parts["bond"]) == pytest.approx(math.log(4), abs=1e-4)
     assert 0.2 < float(loss) / math.log(4) < 0.8, "only rows at the second stage count"
+    rare = replace(objective, shares=(0.9, 0.1))
+    _, counts = staged(times, rare, random.generator(1))
+    assert 20 < int(counts["bond"].sum()) < 65
+    with pytest.raises(ConfigError, match="shares"):
+        staged(times, replace(objective, shares=(1.0,)), random.generator(0))
     for wrong in ((("pos",), ("bond",)), (("pos", "atom"), ("bond", "pos"))):
         with pytest.raises(ConfigError, match="stages"):
             staged(times, replace(PLAIN, stages=wrong), random.generator(0))
