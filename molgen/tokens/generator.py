@@ -128,7 +128,8 @@ class TokenGenerator:
             properties: values in the units of the data (QM9 as the card names them: eV, bohr^3,
                 D, cal/mol/K), for all molecules or one mapping each; what is not named is free.
             strength: of classifier-free guidance; 1 is the condition alone.
-            temperature: below 1 for likelier tokens; by default what the card recommends, or 1.
+            temperature: below 1 for likelier tokens; by default what the card recommends, or 1:
+                one where nothing is asked, another where properties are.
             steps: evaluations of the network; a causal network takes one more than its tokens.
             draft: symbols to keep, in the model's notation, with ``[?]`` for one that is open; what
                 follows the draft is open too. A causal network does not see kept symbols that come
@@ -144,7 +145,7 @@ class TokenGenerator:
             DataError: a draft that the vocabulary cannot say.
         """
         if temperature is None:
-            temperature = float(self.card.get("sampling", {}).get("temperature", 1.0))
+            temperature = self._recommended(bool(properties))
         if number < 1 or batch_size < 1 or not temperature > 0:
             raise ConfigError("number, batch_size: expected 1 or more; temperature: above 0")
         each = [properties] * number if isinstance(properties, Mapping) else properties
@@ -159,6 +160,11 @@ class TokenGenerator:
             )
             written += self.denoiser.task.vocabulary.decode(tokens)
         return written
+
+    def _recommended(self, asked: bool) -> float:
+        """The card's temperature where properties are asked for, or nothing is."""
+        said = self.card.get("sampling", {})
+        return float(said.get("temperature_asked" if asked else "temperature", 1.0))
 
     def _kept(self, draft: str) -> Tensor:
         """Classes [L] of a draft, the mask's where it is open."""

@@ -27,6 +27,31 @@ def nearest(pos: Tensor, mask: Tensor, k: int) -> Tensor:
     return torch.where(mask.unsqueeze(-1), near, itself)
 
 
+def landmarks(pos: Tensor, mask: Tensor, count: int) -> Tensor:
+    """Nodes far from each other [B, count], the first the one furthest from the centre.
+
+    Farthest point sampling (Gonzalez 1985): whatever the order of the nodes, the same ones.
+    """
+    rows = torch.arange(len(pos), device=pos.device)
+    chosen = [pos.norm(dim=-1).masked_fill(~mask, -1.0).argmax(1)]
+    far = torch.full_like(pos[..., 0], torch.inf)
+    for _ in range(count - 1):
+        last = pos[rows, chosen[-1]].unsqueeze(1)
+        far = torch.minimum(far, (pos - last).pow(2).sum(-1))
+        chosen.append(far.masked_fill(~mask, -1.0).argmax(1))
+    return torch.stack(chosen, 1)
+
+
+def with_landmarks(pos: Tensor, mask: Tensor, k: int) -> Tensor:
+    """Half nearest neighbours, half landmarks that all nodes share [B, N, k]."""
+    near = nearest(pos, mask, k - k // 2)
+    b, n, _ = near.shape
+    shared = landmarks(pos, mask, k // 2).unsqueeze(1).expand(b, n, -1)
+    itself = torch.arange(n, device=pos.device).reshape(1, n, 1)
+    shared = torch.where(mask.unsqueeze(-1), shared, itself)
+    return torch.cat([near, shared], -1)
+
+
 def paired(near: Tensor) -> tuple[Tensor, Tensor]:
     """Which place of the lists [B, N, K] speaks for a pair, so that every pair has one.
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from structgen.webs.neighbours import gathered, nearest, paired
+from structgen.webs.neighbours import gathered, paired, with_landmarks
 from structgen.webs.network import Frame
 
 
@@ -189,9 +189,9 @@ class SparseNetwork(nn.Module):
     ) -> dict[str, Tensor]:
         """Predict every field.
 
-        Pairs are seen and predicted in the lists of ``near``; without it in those of the positions
-        as they are. While positions are noisy, lists are those of the noisy positions and pairs
-        are not looked at.
+        Pairs are seen and predicted in the lists of ``near``. While positions are noisy, pairs are
+        not looked at, and lists hold half the nearest nodes, as far as these can be told, and half
+        landmarks of the whole.
 
         Args:
             pos: [B, N, 3], centred.
@@ -209,7 +209,7 @@ class SparseNetwork(nn.Module):
         b, n = mask.shape
         t = torch.stack([times[k] for k in ("pos", "anchor", "edge")], -1).to(pos.dtype)
         still = (t[:, 0] == 0).reshape(-1, 1, 1)
-        now = nearest(pos, mask, self.config.neighbours)
+        now = with_landmarks(pos, mask, self.config.neighbours)
         near = now if near is None else torch.where(still, near, now)
         owner, twin = paired(near)
         real = (near != torch.arange(n, device=near.device).reshape(1, n, 1)).to(pos.dtype)
