@@ -25,6 +25,7 @@ from structgen.webs.task import (
     LAST_TIME,
     Draft,
     Statistics,
+    Values,
     WebTask,
     dense_draft,
 )
@@ -44,7 +45,7 @@ def graph_processes(data: Statistics) -> dict[str, Process]:
 def encoded(
     data: Statistics,
     webs: Sequence[Web],
-    values: Sequence[Mapping[str, float]],
+    values: Values,
     orders: Sequence[Ints] | None = None,
 ) -> State:
     """Positions, anchors and threads of webs padded to the largest, nodes in the given orders."""
@@ -125,12 +126,7 @@ class GraphTask(WebTask):
         """The network in the x0 convention."""
         return GraphDenoiser(cast("WebNetwork", network), self.processes())
 
-    def encode(
-        self,
-        webs: Sequence[Web],
-        values: Sequence[Mapping[str, float]],
-        rng: np.random.Generator,
-    ) -> State:
+    def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
         """A batch of webs with their parameters, padded to the largest."""
         return encoded(self.data, webs, values)
 

@@ -24,7 +24,7 @@ from structgen.webs.graphs import condition_of
 from structgen.webs.measures import AXES
 from structgen.webs.neighbours import nearest, paired
 from structgen.webs.sparse import SparseConfig, SparseNetwork
-from structgen.webs.task import CLASSES, CONDITIONS, LAST_TIME, Draft, WebTask
+from structgen.webs.task import CLASSES, CONDITIONS, LAST_TIME, Draft, Values, WebTask
 from structgen.webs.web import Web
 
 STAGES = (("pos", "anchor"), ("edge",))
@@ -75,12 +75,7 @@ class SparseTask(WebTask):
         """The network in the x0 convention."""
         return SparseDenoiser(cast("SparseNetwork", network), self.processes())
 
-    def encode(
-        self,
-        webs: Sequence[Web],
-        values: Sequence[Mapping[str, float]],
-        rng: np.random.Generator,
-    ) -> State:
+    def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
         """A batch of webs with their parameters, padded to the largest.
 
         Threads between nodes that are no near neighbours are left out.

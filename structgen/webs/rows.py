@@ -32,7 +32,7 @@ from structgen.webs.graphs import (
     scaled_positions,
 )
 from structgen.webs.order import back_edges, order
-from structgen.webs.task import CLASSES, CONDITIONS, Draft, WebTask, dense_draft
+from structgen.webs.task import CLASSES, CONDITIONS, Draft, Values, WebTask, dense_draft
 from structgen.webs.web import Floats, Web
 
 
@@ -77,12 +77,7 @@ class AnalogTask(WebTask):
         """The network in the x0 convention."""
         return AnalogDenoiser(cast("TokenNetwork", network), self.processes())
 
-    def encode(
-        self,
-        webs: Sequence[Web],
-        values: Sequence[Mapping[str, float]],
-        rng: np.random.Generator,
-    ) -> State:
+    def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
         """A batch of webs of one size with their parameters."""
         ordered = [web.take_nodes(order(web, rng)) for web in webs]
         pos = torch.stack([scaled_positions(self.data, web) for web in ordered])
@@ -194,12 +189,7 @@ class AdjacencyTask(WebTask):
         """The network in the x0 convention."""
         return GraphDenoiser(network, self.processes())
 
-    def encode(
-        self,
-        webs: Sequence[Web],
-        values: Sequence[Mapping[str, float]],
-        rng: np.random.Generator,
-    ) -> State:
+    def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
         """A batch of webs of one size with their parameters."""
         return encoded(self.data, webs, values, [order(web, rng) for web in webs])
 

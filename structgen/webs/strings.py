@@ -7,7 +7,7 @@ but the first has a thread to one before it, so that whatever is written is conn
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
@@ -26,7 +26,7 @@ from diffcore.teaching import TeacherForced
 from diffcore.transformer import Size, TokenNetwork
 from structgen.webs.graphs import scaled_positions
 from structgen.webs.order import back_edges, order
-from structgen.webs.task import CLASSES, CONDITIONS, Draft, Statistics, WebTask, dense_draft
+from structgen.webs.task import CLASSES, CONDITIONS, Draft, Statistics, Values, WebTask, dense_draft
 from structgen.webs.web import Floats, Web
 
 END, FREE, HELD = 0, 1, 2
@@ -170,12 +170,7 @@ class StringTask(WebTask):
         """The network in the x0 convention."""
         return StringDenoiser(cast("TokenNetwork", network), self, carry=not taught)
 
-    def encode(
-        self,
-        webs: Sequence[Web],
-        values: Sequence[Mapping[str, float]],
-        rng: np.random.Generator,
-    ) -> State:
+    def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
         """A batch of webs of one size with their parameters; the loss is over what is no end."""
         rows = [written(self.alphabet, self.data, web.take_nodes(order(web, rng))) for web in webs]
         token = torch.full((len(rows), max(map(len, rows)) + 1), END)

@@ -26,6 +26,9 @@ CLASSES = 1 + len(THREADS)
 
 CONDITIONS = ("n_nodes", "n_edges", "edges_per_node", *AXES, *MECHANICS)
 
+Values = Sequence[Mapping[str, float]]
+"""Parameters by name of every web of a batch."""
+
 LAST_TIME = 0.02
 """At which the probabilities of threads are read from a finished sample."""
 
@@ -100,7 +103,7 @@ class Statistics:
         """Most nodes of a web."""
         return max(self.sizes)
 
-    def condition(self, values: Sequence[Mapping[str, float]]) -> Tensor:
+    def condition(self, values: Values) -> Tensor:
         """Standardised conditions [B, 9] of parameters by name, NaN for those not given."""
         rows = torch.tensor([features(v) for v in values], dtype=torch.float64)
         mean, std = torch.tensor(self.moments, dtype=torch.float64).T
@@ -148,12 +151,7 @@ class WebTask(ABC):
         """The network in the x0 convention; ``taught`` while it is trained."""
 
     @abstractmethod
-    def encode(
-        self,
-        webs: Sequence[Web],
-        values: Sequence[Mapping[str, float]],
-        rng: np.random.Generator,
-    ) -> State:
+    def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
         """A batch of webs with their parameters; ``rng`` orders their nodes."""
 
     @abstractmethod
