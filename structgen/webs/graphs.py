@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ class GraphTask(WebTask):
 
     def denoiser(self, network: nn.Module, *, taught: bool = False) -> Denoiser:
         """The network in the x0 convention."""
-        return GraphDenoiser(cast("WebNetwork", network), self.processes())
+        return GraphDenoiser(network, self.processes())
 
     def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
         """A batch of webs with their parameters, padded to the largest."""
@@ -139,7 +139,10 @@ class GraphTask(WebTask):
 
 @dataclass(frozen=True)
 class GraphDenoiser:
-    """A network of positions, anchors and pairs in the x0 convention."""
+    """A network of positions, anchors and pairs in the x0 convention.
+
+    A state with lists of neighbours (``near``) has its pairs in these lists.
+    """
 
     network: nn.Module
     processes: Mapping[str, Process]
@@ -147,6 +150,7 @@ class GraphDenoiser:
     def __call__(self, state: State, times: Times, context: Context) -> State:
         """Predict the clean state: means and class probabilities."""
         pos = state["pos"]
+        lists = {"near": state["near"]} if "near" in state else {}
         raw = self.network(
             pos,
             F.one_hot(state["anchor"], 2).to(pos.dtype),
@@ -154,6 +158,7 @@ class GraphDenoiser:
             times,
             state.mask,
             condition_of(state),
+            **lists,
         )
         return State(
             {

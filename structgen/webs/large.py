@@ -5,22 +5,21 @@ Places have unit spread, so that distances of neighbours fall with the number of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffcore.denoisers import Context, Denoiser, as_clean
+from diffcore.denoisers import Denoiser
 from diffcore.domains import Nodes, Points, Slots
 from diffcore.processes import Categorical, Gaussian, Process, marginal_kernel
 from diffcore.samplers import prior, sample, solver
 from diffcore.schedules import FlowTime, power_grid
-from diffcore.state import State, Times
-from structgen.webs.graphs import condition_of
+from diffcore.state import State
+from structgen.webs.graphs import GraphDenoiser
 from structgen.webs.measures import AXES
 from structgen.webs.neighbours import nearest, paired
 from structgen.webs.sparse import SparseConfig, SparseNetwork
@@ -73,7 +72,7 @@ class SparseTask(WebTask):
 
     def denoiser(self, network: nn.Module, *, taught: bool = False) -> Denoiser:
         """The network in the x0 convention."""
-        return SparseDenoiser(cast("SparseNetwork", network), self.processes())
+        return GraphDenoiser(network, self.processes())
 
     def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
         """A batch of webs with their parameters, padded to the largest.
@@ -164,31 +163,3 @@ def slot_shares(task: SparseTask, webs: Sequence[Web], at_most: int = 200) -> tu
         counts += torch.bincount(state["edge"][owner], minlength=CLASSES)
     shares = (counts + 1e-3) / (counts + 1e-3).sum()
     return tuple(round(float(s), 8) for s in shares)
-
-
-@dataclass(frozen=True)
-class SparseDenoiser:
-    """The network in the x0 convention."""
-
-    network: SparseNetwork
-    processes: Mapping[str, Process]
-
-    def __call__(self, state: State, times: Times, context: Context) -> State:
-        """Predict the clean state: means and class probabilities."""
-        pos = state["pos"]
-        raw = self.network(
-            pos,
-            F.one_hot(state["anchor"], 2).to(pos.dtype),
-            F.one_hot(state["edge"], CLASSES).to(pos.dtype),
-            times,
-            state.mask,
-            condition_of(state),
-            state.get("near"),
-        )
-        return State(
-            {
-                n: as_clean(raw[n], state[n], times[n], p, state.mask, "x0")
-                for n, p in self.processes.items()
-            },
-            state.mask,
-        )
