@@ -23,7 +23,9 @@ def rotation_onto(x: Tensor, target: Tensor) -> Tensor:
     return rotation
 
 
-def align_noise(noise: Tensor, target: Tensor, mask: Tensor, rounds: int = 1) -> Tensor:
+def align_noise(
+    noise: Tensor, target: Tensor, mask: Tensor, rounds: int = 1, *, permute: bool = True
+) -> Tensor:
     """Permute, then rotate, every row's noise [B, N, 3] towards the target [B, N, 3].
 
     Args:
@@ -31,10 +33,13 @@ def align_noise(noise: Tensor, target: Tensor, mask: Tensor, rounds: int = 1) ->
         target: centred positions.
         mask: real nodes; they come first in every row.
         rounds: how often the assignment and the rotation alternate.
+        permute: else rotate only, for points that are told apart.
 
     Returns:
         Noise of the same shape and distribution.
     """
+    if not permute:
+        return noise @ rotation_onto(noise, target).transpose(1, 2)
     from scipy.optimize import linear_sum_assignment
 
     counts = mask.sum(1).tolist()

@@ -60,7 +60,7 @@ def train_weights(
     from pipelines.train import hardware, seconds
     from structgen.netweights import corpus as corpora
     from structgen.netweights import stages
-    from structgen.netweights.denoiser import Size, WeightDenoiser
+    from structgen.netweights.denoiser import Size
     from structgen.netweights.recipes import recipe as find
     from structgen.netweights.recipes import seen_tables
     from structgen.netweights.recipes import shards as shards_of
@@ -94,13 +94,15 @@ def train_weights(
     processes = task.processes()
     module = training.Diffusion(
         parts.network,
-        lambda net: WeightDenoiser(net, processes),  # type: ignore[arg-type]
+        lambda net: task.denoiser(net, parts.coder, processes),  # type: ignore[arg-type]
         processes,
         objective,
         training.Optimisation(**{**chosen.optimisation, "seed": seed}),
         budget,
     )
-    batches = corpora.LatentBatches(corpus, made, task, chosen.batch, seed)
+    with tqdm(total=len(zoo), desc="probe", mininterval=1) as bar:
+        said = corpora.ask_probe(corpus, task, bar.update)
+    batches = corpora.LatentBatches(corpus, made, task, chosen.batch, seed, said)
     loader = DataLoader(batches, batch_size=None, collate_fn=_same)
     run = training.Run(
         folder, budget.seconds, resume, accelerator, precision=precision, curve_every=30.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +72,8 @@ class LatentBatches(IterableDataset[State]):
         task: says what is asked.
         size: networks a batch.
         seed: of the order.
+        said: what `WeightTask.probed` says of every network's rows, as conditions, if it is known
+            already; else it is asked batch by batch.
     """
 
     corpus: Corpus
@@ -79,6 +81,7 @@ class LatentBatches(IterableDataset[State]):
     task: WeightTask
     size: int
     seed: int = 0
+    said: Mapping[str, Tensor] | None = None
 
     def __iter__(self) -> Iterator[State]:
         """Epoch after epoch."""
@@ -95,7 +98,28 @@ class LatentBatches(IterableDataset[State]):
                     "y": y,
                     "present": present,
                     "asked": asked.masked_fill(hidden, torch.nan),
-                    **self.task.probed(x, y, present),
+                    **self._probed(index, x, y, present),
                 }
                 yield self.task.state(self.latents[index], told)
             epoch += 1
+
+    def _probed(self, index: Tensor, x: Tensor, y: Tensor, present: Tensor) -> Mapping[str, Tensor]:
+        if self.said is None:
+            return self.task.probed(x, y, present)
+        return {name: value[index].float() for name, value in self.said.items()}
+
+
+def ask_probe(
+    corpus: Corpus, task: WeightTask, tick: Callable[[int], object] = lambda made: None
+) -> dict[str, Tensor] | None:
+    """What the probe says of every network's rows, half precision; None where steps cost little.
+
+    Newton steps cost as much as a training batch; they are taken once, not in every epoch.
+    """
+    if not task.size.newton:
+        return None
+    parts = []
+    for index in torch.arange(len(corpus.zoo)).split(128):
+        parts.append(task.probed(*corpus.rows(index), corpus.zoo.present[index])["probed"].half())
+        tick(len(index))
+    return {"probed": torch.cat(parts)}

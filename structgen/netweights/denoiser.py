@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from diffcore.denoisers import Context, as_clean
 from diffcore.processes import Process
-from diffcore.state import State, Times
+from diffcore.state import State, Times, expand
 from structgen.netweights.encoder import Attention, Feed, SetEncoder
+from structgen.netweights.vae import ChunkCoder
 
 TOLD = ("accuracy", "sparsity")
 """What may be asked of a network beside its data set."""
@@ -33,7 +34,9 @@ class Size:
         heads: of the attention.
         seeds: tokens a class.
         positions: whether hidden units are told apart.
-        probes: gradient steps of the probe, see `probes`; 0 leaves it out.
+        probes: steps of the probe, see `probes`; 0 leaves it out.
+        newton: whether they are Gauss-Newton steps; the diffusion then draws how a network differs
+            from where they end.
     """
 
     latent: int = 24
@@ -43,6 +46,7 @@ class Size:
     seeds: int = 1
     positions: bool = True
     probes: int = 3
+    newton: bool = False
 
 
 class Layer(nn.Module):
@@ -150,11 +154,13 @@ class WeightDenoiser:
     """The network in the x0 convention: latents ``z``.
 
     The state also holds ``present`` and, as conditions, ``asked``, ``probed`` and either the rows
-    ``x`` and ``y`` or their ``code``, which does not depend on the time.
+    ``x`` and ``y`` or their ``code``, which does not depend on the time. With a ``coder`` it
+    speaks of latents relative to those of the probe's end: z - a(t) hint.
     """
 
     network: WeightNetwork
     processes: Mapping[str, Process]
+    coder: ChunkCoder | None = None
 
     def __call__(self, state: State, times: Times, context: Context) -> State:
         """Predict the clean latents."""
@@ -162,8 +168,12 @@ class WeightDenoiser:
         code = state.get("code")
         if code is None:
             code = self.network.encoder(state["x"], state["y"], present)
-        raw = self.network(
-            state["z"], times["z"], code, present, state["asked"], state.get("probed")
-        )
-        clean = as_clean(raw.float(), state["z"], times["z"], self.processes["z"], state.mask, "v")
-        return State({"z": clean}, state.mask)
+        z, t, probed = state["z"], times["z"], state.get("probed")
+        process = self.processes["z"]
+        hint = torch.zeros_like(z)
+        if self.coder is not None and probed is not None:
+            hint = self.coder.to_latent(probed[..., -self.coder.width :]).detach()
+            z = z - expand(process.schedule.alpha(t), z) * hint
+        raw = self.network(z, t, code, present, state["asked"], probed)
+        clean = as_clean(raw.float(), z, t, process, state.mask, "v")
+        return State({"z": clean + hint}, state.mask)

@@ -22,7 +22,6 @@ from diffcore.schedules import power_grid
 from diffcore.search import run
 from diffcore.searches import search
 from diffcore.state import State, Times
-from structgen.netweights.denoiser import WeightDenoiser
 from structgen.netweights.fitting import largest
 from structgen.netweights.networks import Perceptron
 from structgen.netweights.prompt import Prompt, prompt
@@ -88,7 +87,7 @@ class WeightGenerator:
         """See `from_pretrained`."""
         self.task, self.parts, self.card = task, parts, dict(card or {})
         self.processes = task.processes()
-        self.denoiser: Denoiser = WeightDenoiser(parts.network, self.processes)
+        self.denoiser: Denoiser = task.denoiser(parts.network, parts.coder, self.processes)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> WeightGenerator:

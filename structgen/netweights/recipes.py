@@ -58,7 +58,8 @@ RECIPES = {
         Fit(),
         0.3,
         whole=64,
-        tasks=24_000,
+        tasks=48_000,
+        size={"newton": True, "width": 128},
         optimisation={"lr": 1.5e-3},
     ),
     "digits-mlp": Recipe(

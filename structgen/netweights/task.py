@@ -14,7 +14,7 @@ from diffcore.errors import ConfigError
 from diffcore.processes import Gaussian, Process
 from diffcore.schedules import Cosine
 from diffcore.state import State
-from structgen.netweights.denoiser import Size, WeightNetwork
+from structgen.netweights.denoiser import Size, WeightDenoiser, WeightNetwork
 from structgen.netweights.networks import Perceptron, architecture
 from structgen.netweights.probes import probe
 from structgen.netweights.vae import ChunkCoder
@@ -77,7 +77,15 @@ class WeightTask:
         if not self.size.probes:
             return {}
         steps = self.size.probes
-        return {"probed": probe(self.net, x, y, present, steps=steps, start=self.start)}
+        newton = self.size.newton
+        said = probe(self.net, x, y, present, steps=steps, start=self.start, newton=newton)
+        return {"probed": said}
+
+    def denoiser(
+        self, network: WeightNetwork, coder: ChunkCoder, processes: Mapping[str, Process]
+    ) -> WeightDenoiser:
+        """The network as the samplers and the trainer know it."""
+        return WeightDenoiser(network, processes, coder if self.size.newton else None)
 
     def state(self, latent: Tensor, told: Mapping[str, Tensor]) -> State:
         """Latents [B, N, Z] with the fields that the denoiser reads."""

@@ -155,7 +155,16 @@ def compare(
         seconds[name] = time.perf_counter() - begin
     task = generator.task
     if task.size.probes:
-        path = unrolled(net, told.x, told.y, told.present, steps=task.size.probes, start=task.start)
+        size = task.size
+        path = unrolled(
+            net,
+            told.x,
+            told.y,
+            told.present,
+            steps=size.probes,
+            start=task.start,
+            newton=size.newton,
+        )
         made["probe"] = path[-1]
     made |= from_shelf(generator, told, shelf, number, seed)
     begin = time.perf_counter()

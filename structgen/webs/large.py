@@ -22,6 +22,7 @@ from diffcore.state import State
 from structgen.webs.graphs import GraphDenoiser
 from structgen.webs.measures import AXES
 from structgen.webs.neighbours import nearest, paired
+from structgen.webs.order import order
 from structgen.webs.sparse import SparseConfig, SparseNetwork
 from structgen.webs.task import CLASSES, CONDITIONS, LAST_TIME, Draft, Values, WebTask
 from structgen.webs.web import Web
@@ -75,10 +76,11 @@ class SparseTask(WebTask):
         return GraphDenoiser(network, self.processes())
 
     def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
-        """A batch of webs with their parameters, padded to the largest.
+        """A batch of webs with their parameters, padded to the largest, in the order of `order`.
 
         Threads between nodes that are no near neighbours are left out.
         """
+        webs = [web.take_nodes(order(web, rng)) for web in webs]
         n = max(self.network.neighbours + 1, *(web.n_nodes for web in webs))
         pos, mask = torch.zeros(len(webs), n, 3), torch.zeros(len(webs), n, dtype=torch.bool)
         anchor = torch.zeros(len(webs), n, dtype=torch.int64)

@@ -27,29 +27,24 @@ def nearest(pos: Tensor, mask: Tensor, k: int) -> Tensor:
     return torch.where(mask.unsqueeze(-1), near, itself)
 
 
-def landmarks(pos: Tensor, mask: Tensor, count: int) -> Tensor:
-    """Nodes far from each other [B, count], the first the one furthest from the centre.
+def with_chain(pos: Tensor, mask: Tensor, rank: Tensor, k: int) -> Tensor:
+    """Half nearest neighbours, half those 1, 4, 16, ... before and behind in an order [B, N, k].
 
-    Farthest point sampling (Gonzalez 1985): whatever the order of the nodes, the same ones.
+    Args:
+        pos: [B, N, 3].
+        mask: [B, N].
+        rank: place of every node in the order [B, N], from 0; padding comes last.
+        k: length of the lists.
     """
-    rows = torch.arange(len(pos), device=pos.device)
-    chosen = [pos.norm(dim=-1).masked_fill(~mask, -1.0).argmax(1)]
-    far = torch.full_like(pos[..., 0], torch.inf)
-    for _ in range(count - 1):
-        last = pos[rows, chosen[-1]].unsqueeze(1)
-        far = torch.minimum(far, (pos - last).pow(2).sum(-1))
-        chosen.append(far.masked_fill(~mask, -1.0).argmax(1))
-    return torch.stack(chosen, 1)
-
-
-def with_landmarks(pos: Tensor, mask: Tensor, k: int) -> Tensor:
-    """Half nearest neighbours, half landmarks that all nodes share [B, N, k]."""
     near = nearest(pos, mask, k - k // 2)
     b, n, _ = near.shape
-    shared = landmarks(pos, mask, k // 2).unsqueeze(1).expand(b, n, -1)
+    at = rank.argsort(1)  # the node at every place
+    far = torch.tensor([4 ** (m // 2) * (-1) ** m for m in range(k // 2)], device=pos.device)
+    asked = rank.unsqueeze(-1) + far
+    there = (asked >= 0) & (asked < mask.sum(1).reshape(-1, 1, 1)) & mask.unsqueeze(-1)
+    found = at.gather(1, asked.clamp(0, n - 1).flatten(1)).reshape(b, n, -1)
     itself = torch.arange(n, device=pos.device).reshape(1, n, 1)
-    shared = torch.where(mask.unsqueeze(-1), shared, itself)
-    return torch.cat([near, shared], -1)
+    return torch.cat([near, torch.where(there, found, itself)], -1)
 
 
 def paired(near: Tensor) -> tuple[Tensor, Tensor]:

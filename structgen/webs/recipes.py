@@ -91,6 +91,7 @@ RECIPES = {
             "independent": 0.0,
             "stages": (("pos", "anchor"), ("edge",)),
             "shares": (0.75, 0.25),
+            "permute": False,
         },
         optimisation={"lr": 2e-3},
         nodes=1200,

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from structgen.webs.neighbours import gathered, paired, with_landmarks
+from structgen.webs.neighbours import gathered, paired, with_chain
 from structgen.webs.network import Frame
 
 
@@ -41,6 +41,24 @@ class SparseConfig:
     heads: int = 8
     radial: int = 12
     reach: float = 6.0
+
+
+WAVES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Periods of a web over which its nodes are told apart by their order."""
+
+
+def ranked(rank: Tensor, count: Tensor) -> Tensor:
+    """Where nodes are in the order [B, N, 2 WAVES] of ranks [B, N] and numbers of nodes [B, 1]."""
+    share = (rank.to(count.dtype) / count.clamp_min(1)).unsqueeze(-1)
+    phase = 2 * torch.pi * share * torch.tensor(WAVES, dtype=count.dtype, device=count.device)
+    return torch.cat([torch.sin(phase), torch.cos(phase)], -1)
+
+
+def apart(rank: Tensor, near: Tensor, count: Tensor) -> Tensor:
+    """How far neighbours [B, N, K] are in the order: in nodes, and in rows of the web [..., 2]."""
+    theirs = rank.gather(1, near.flatten(1)).reshape(near.shape)
+    far = (theirs - rank.unsqueeze(-1)).to(count.dtype)
+    return torch.stack([torch.asinh(far), far / count.clamp_min(1).sqrt().unsqueeze(-1)], -1)
 
 
 @dataclass(frozen=True)
@@ -167,8 +185,8 @@ class SparseNetwork(nn.Module):
         super().__init__()
         c = config
         self.config, self.axial = c, tuple(axial)
-        self.embed = nn.Linear(nodes + 2 * conditions + 13, c.scalars)
-        self.embed_pair = nn.Linear(pairs + 1, c.pairs)
+        self.embed = nn.Linear(nodes + 2 * conditions + 13 + 2 * len(WAVES), c.scalars)
+        self.embed_pair = nn.Linear(pairs + 3, c.pairs)
         self.layers = nn.ModuleList(SparseLayer(c) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.scalars)
         self.head_node = nn.Linear(c.scalars, nodes)
@@ -186,12 +204,13 @@ class SparseNetwork(nn.Module):
         mask: Tensor,
         condition: Tensor,
         near: Tensor | None = None,
+        rank: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Predict every field.
 
         Pairs are seen and predicted in the lists of ``near``. While positions are noisy, pairs are
         not looked at, and lists hold half the nearest nodes, as far as these can be told, and half
-        landmarks of the whole.
+        those before and behind in the order of nodes, which noise does not hide.
 
         Args:
             pos: [B, N, 3], centred.
@@ -201,6 +220,8 @@ class SparseNetwork(nn.Module):
             mask: [B, N].
             condition: [B, C], NaN where nothing is given.
             near: neighbours [B, N, K].
+            rank: place of every node in the order of the web (`order`) [B, N]; as they come by
+                default.
 
         Returns:
             ``pos`` [B, N, 3] and logits of ``anchor`` [B, N, nodes] and ``edge`` [B, N, K, pairs],
@@ -209,7 +230,9 @@ class SparseNetwork(nn.Module):
         b, n = mask.shape
         t = torch.stack([times[k] for k in ("pos", "anchor", "edge")], -1).to(pos.dtype)
         still = (t[:, 0] == 0).reshape(-1, 1, 1)
-        now = with_landmarks(pos, mask, self.config.neighbours)
+        if rank is None:
+            rank = torch.arange(n, device=mask.device).expand(b, n)
+        now = with_chain(pos, mask, rank, self.config.neighbours)
         near = now if near is None else torch.where(still, near, now)
         owner, twin = paired(near)
         real = (near != torch.arange(n, device=near.device).reshape(1, n, 1)).to(pos.dtype)
@@ -228,14 +251,12 @@ class SparseNetwork(nn.Module):
         known = torch.cat([condition.nan_to_num(0.0), given.to(pos.dtype)], -1)
         waves = torch.cat([t, torch.sin(torch.pi * t), torch.cos(torch.pi * t)], -1)
         waves = torch.cat([waves, (t + 1e-3).log(), (count / 300).log()], -1)
-        s = self.embed(
-            torch.cat([node, torch.cat([known, waves], -1).unsqueeze(1).expand(b, n, -1)], -1)
-        )
+        everywhere = torch.cat([known, waves], -1).unsqueeze(1).expand(b, n, -1)
+        s = self.embed(torch.cat([node, everywhere, ranked(rank, count)], -1))
         looked = pair * still.unsqueeze(-1)
         looked = gathered(looked.flatten(1, 2), twin)
-        e = self.embed_pair(
-            torch.cat([looked, still.to(pos.dtype).unsqueeze(-1).expand(*near.shape, 1)], -1)
-        )
+        at = still.to(pos.dtype).unsqueeze(-1).expand(*near.shape, 1)
+        e = self.embed_pair(torch.cat([looked, at, apart(rank, near, count)], -1))
         p = pos
         for layer in self.layers:
             s, e, p = layer(s, e, p, whole)

@@ -11,7 +11,7 @@ from diffcore.errors import ConfigError
 from structgen.netweights.denoiser import Size
 from structgen.netweights.fitting import gradients
 from structgen.netweights.networks import Perceptron, initial
-from structgen.netweights.probes import RATE, probe, unrolled
+from structgen.netweights.probes import RATE, newton_step, probe, unrolled
 from structgen.netweights.stages import contrastive, minimise
 from structgen.netweights.task import Parts, WeightTask
 from structgen.netweights.vae import ChunkCoder
@@ -139,6 +139,53 @@ def test_the_probe_is_plain_gradient_descent(told: dict[str, Tensor]) -> None:
     torch.testing.assert_close(
         NET.from_tokens(said[..., : NET.token]), path[1] - path[0], atol=1e-6, rtol=1e-4
     )
+
+
+def test_a_newton_step_solves_the_linearised_network(told: dict[str, Tensor]) -> None:
+    x, y, present = told["x"].double(), told["y"], told["present"]
+    flat = initial(NET, [0, 1]).double()
+    made = newton_step(NET, flat, x, y, present, curvature=0.4, ridge=0.02)
+    for k in range(2):
+        there = present[k].double()
+
+        def logits(p: Tensor, k: int = k) -> Tensor:
+            return NET.logits(p[None], x[k : k + 1])[0]
+
+        jacobian = torch.autograd.functional.jacobian(logits, flat[k]) * there[:, None]
+        chance = logits(flat[k]).masked_fill(~present[k], -torch.inf).softmax(-1)
+        wrong = (torch.nn.functional.one_hot(y[k], 5) - chance) / 40
+        j = jacobian.flatten(0, 1)
+        system = 0.4 / 40 * j.T @ j + 0.02 * torch.eye(NET.parameters).double()
+        step = torch.linalg.solve(system, j.T @ wrong.flatten())
+        torch.testing.assert_close(made[k] - flat[k], step)
+    path = unrolled(NET, **told, steps=3, start=3, newton=True)
+    loss = [
+        torch.nn.functional.cross_entropy(
+            NET.logits(flat, told["x"], told["present"]).flatten(0, 1), y.flatten()
+        )
+        for flat in path
+    ]
+    assert loss[0] > loss[1] > loss[3]
+
+
+def test_with_newton_steps_the_network_speaks_of_what_differs_from_their_end(
+    told: dict[str, Tensor],
+) -> None:
+    task = WeightTask(NET, "components", Size(latent=6, width=32, layers=2, newton=True))
+    _, parts = build(task.size)
+    parts.network.head.weight.zero_()
+    parts.network.head.bias.zero_()
+    processes = task.processes()
+    said = task.probed(**told)
+    fields = {**told, **said, "asked": task.asked(2, None, None)}
+    hint = parts.coder.to_latent(said["probed"][..., -NET.token :])
+    denoiser = task.denoiser(parts.network, parts.coder, processes)
+    for t in (torch.full((2,), 1.0), torch.full((2,), 0.5)):
+        z = random.normal(random.generator(6), hint)
+        found = denoiser(task.state(z, fields), {"z": t}, {})["z"]
+        # a network that says nothing: the data are normal around the hint
+        a = processes["z"].schedule.alpha(t).reshape(2, 1, 1)
+        torch.testing.assert_close(found, hint + a * (z - a * hint))
 
 
 def test_pairs_that_belong_together_have_the_lowest_loss() -> None:

@@ -18,7 +18,7 @@ from structgen.webs.generator import WebGenerator, web_of
 from structgen.webs.large import STAGES, SparseTask, draft_of
 from structgen.webs.measures import parameters
 from structgen.webs.methods import METHODS, statistics, task_for, task_from_json
-from structgen.webs.neighbours import nearest, paired
+from structgen.webs.neighbours import nearest, paired, with_chain
 from structgen.webs.order import back_edges, order, permuted, symmetry
 from structgen.webs.recipes import RECIPES, mapped, turn
 from structgen.webs.rows import AnalogTask, number_probabilities
@@ -234,11 +234,29 @@ def test_every_pair_of_neighbours_has_one_place() -> None:
                     assert {place // 6, int(near[b].flatten()[place])} == {i, j}
 
 
+def test_the_order_joins_nodes_that_noise_tears_apart() -> None:
+    rng = torch.Generator().manual_seed(0)
+    pos = torch.randn(2, 30, 3, generator=rng)
+    mask = torch.ones(2, 30, dtype=torch.bool)
+    mask[1, 20:] = False
+    rank = torch.stack([torch.randperm(30, generator=rng), torch.arange(30)])
+    lists = with_chain(pos, mask, rank, 12)
+    torch.testing.assert_close(lists[..., :6], nearest(pos, mask, 6))
+    for b, size in ((0, 30), (1, 20)):
+        for i in range(30):
+            here = int(rank[b, i])
+            for place, far in enumerate((1, -1, 4, -4, 16, -16)):
+                j = int(lists[b, i, 6 + place])
+                inside = here < size and 0 <= here + far < size
+                assert j == i if not inside else int(rank[b, j]) == here + far
+
+
 def test_a_large_web_comes_back_but_for_its_longest_threads() -> None:
     task = task_of("sparse")
     assert isinstance(task, SparseTask) and sum(task.slots) == pytest.approx(1, abs=1e-6)
     web = deposit("orb", 0, nodes=300)
     state = task.encode([web], [parameters(web)], np.random.default_rng(0))
+    web = web.take_nodes(order(web, np.random.default_rng(0)))
     owner, _ = paired(state["near"])
     sure = torch.nn.functional.one_hot(state["edge"], 6).double()
     draft = draft_of(state, sure[0], owner[0], web.n_nodes)
@@ -265,23 +283,26 @@ def test_the_sparse_network_commutes_with_what_webs_are_blind_to() -> None:
     pair = torch.zeros(1, n, k, 6, dtype=torch.float64)
     pair[..., 0] = 1
 
-    def run(p: torch.Tensor, v: torch.Tensor, c: torch.Tensor, t: float) -> dict[str, torch.Tensor]:
+    def run(
+        p: torch.Tensor, v: torch.Tensor, c: torch.Tensor, t: float, r: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         times = {name: torch.tensor([t]) for name in ("pos", "anchor")}
         near = nearest(p, mask, k) if t == 0 else None
-        return network(p, v, pair, {**times, "edge": torch.tensor([0.7])}, mask, c, near)
+        return network(p, v, pair, {**times, "edge": torch.tensor([0.7])}, mask, c, near, r)
 
     q = torch.from_numpy(turn(np.random.default_rng(2)))
     flip = torch.diag(torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64))
     shuffle = torch.randperm(n, generator=rng)
+    rank = torch.arange(n).unsqueeze(0)
     for t in (0.0, 0.6):
         with torch.inference_mode():
-            plain = run(pos, node, nothing, t)
+            plain = run(pos, node, nothing, t, rank)
             for matrix in (q, flip):
-                turned = run(pos @ matrix.T, node, nothing, t)
+                turned = run(pos @ matrix.T, node, nothing, t, rank)
                 torch.testing.assert_close(turned["pos"], plain["pos"] @ matrix.T)
                 torch.testing.assert_close(turned["edge"], plain["edge"])
-            moved = run(pos[:, shuffle], node[:, shuffle], nothing, t)
+            moved = run(pos[:, shuffle], node[:, shuffle], nothing, t, rank[:, shuffle])
             torch.testing.assert_close(moved["pos"], plain["pos"][:, shuffle])
             torch.testing.assert_close(moved["anchor"], plain["anchor"][:, shuffle])
-            seen = run(pos, node, told, t), run(pos @ q.T, node, told, t)
+            seen = run(pos, node, told, t, rank), run(pos @ q.T, node, told, t, rank)
             assert not torch.allclose(seen[1]["anchor"], seen[0]["anchor"]), "an axis was asked for"
