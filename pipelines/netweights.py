@@ -22,6 +22,7 @@ def generate_weights(
     sparsity: float | None = None,
     test_share: float = 0.25,
     steps: int = 40,
+    temperature: float | None = None,
     seed: int = 0,
     threads: int = 1,
     force: bool = False,
@@ -42,6 +43,8 @@ def generate_weights(
         sparsity: Share of zeros in the first layer to ask for, 0 to 1.
         test_share: Share of rows that is kept aside; 0 shows the model all of them.
         steps: Of the sampler.
+        temperature: Of the noise that networks are drawn from, 0 to 1: lower is better one by one
+            and less diverse; the model's own by default.
         seed: Seed of everything random.
         threads: Threads of the tensor library.
         force: Overwrite the output.
@@ -78,7 +81,13 @@ def generate_weights(
     table = read_csv(data, target)
     shown, aside = split(table, seed, test_share) if test_share else (table, table)
     generator = WeightGenerator.from_pretrained(model)
-    asked = Asked(accuracy=accuracy, sparsity=sparsity, steering=steering, steps=steps)
+    asked = Asked(
+        accuracy=accuracy,
+        sparsity=sparsity,
+        steering=steering,
+        steps=steps,
+        temperature=temperature,
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -50,6 +50,9 @@ class Asked:
         draws: networks a search may draw for each one that is delivered.
         steps: of the sampler.
         method: of the sampler.
+        temperature: standard deviation of the noise that networks are drawn from; below 1 they are
+            nearer to each other, and better one by one. None takes what the model's card
+            recommends. Searches draw at 1.
     """
 
     accuracy: float | None = None
@@ -61,6 +64,7 @@ class Asked:
     draws: int = 8
     steps: int = 40
     method: str = "ddim"
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("accuracy", "sparsity"):
@@ -73,6 +77,8 @@ class Asked:
         for name in ("steps", "draws", "rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.temperature is not None and not 0 <= self.temperature <= 1:
+            raise ConfigError(f"temperature: expected 0 to 1, got {self.temperature}")
         if not self.strength >= 0 or not self.limit > 0:
             raise ConfigError(
                 f"expected a strength of 0 or more and a limit above 0, got {self.strength} and "
@@ -205,6 +211,12 @@ class WeightGenerator:
                 flat = flat * largest(self.task.net, flat, torch.full((len(flat),), asked.sparsity))
         return flat
 
+    def temperature(self, asked: Asked) -> float:
+        """What is asked for, else what the card recommends, else 1."""
+        if asked.temperature is not None:
+            return asked.temperature
+        return float(self.card.get("sampling", {}).get("temperature", 1.0))
+
     def _steered(self, told: Prompt, asked: Asked) -> Denoiser:
         if asked.steering != "guided":
             return self.denoiser
@@ -224,7 +236,8 @@ class WeightGenerator:
             n: v.expand(number, *v.shape[1:]) for n, v in self.conditions(told, asked).items()
         }
         mask = torch.ones(number, self.task.chunks, dtype=torch.bool)
-        start = prior(self.processes, mask, rngs).replace(**fields)
+        start = prior(self.processes, mask, rngs)
+        start = start.replace(z=self.temperature(asked) * start["z"], **fields)
         made = sample(
             self._steered(told, asked),
             self.processes,

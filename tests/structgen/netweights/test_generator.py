@@ -79,6 +79,24 @@ def test_a_network_depends_on_its_seed_and_number_alone(generator: WeightGenerat
         assert not torch.allclose(generator.draw(4, told, asked, seed=4), many, atol=1e-2)
 
 
+def test_networks_drawn_at_a_low_temperature_are_near_each_other(
+    generator: WeightGenerator,
+) -> None:
+    told = generator.prompt(clusters())
+    apart = []
+    for temperature in (1.0, 0.3, 0.0):
+        asked = Asked(steering="none", steps=6, temperature=temperature)
+        flat = generator.draw(4, told, asked)
+        apart.append(float(torch.pdist(flat).mean()))
+    assert apart[0] > 1.5 * apart[1] > 0.1 and apart[2] < 1e-3
+    unasked = generator.draw(2, told, Asked(steering="none", steps=6))
+    recommended = generator.card["sampling"]["temperature"]
+    asked = Asked(steering="none", steps=6, temperature=recommended)
+    assert torch.equal(generator.draw(2, told, asked), unasked)
+    with pytest.raises(ConfigError, match="temperature"):
+        Asked(temperature=1.5)
+
+
 @pytest.mark.parametrize("steering", STEERING[1:])
 def test_steering_lowers_the_loss_of_the_labelled_rows(
     generator: WeightGenerator, steering: Any
