@@ -56,18 +56,14 @@ def unrolled(
     return torch.stack(out)
 
 
-def probe(
-    net: Perceptron,
-    x: Tensor,
-    y: Tensor,
-    present: Tensor,
-    *,
-    steps: int,
-    start: int,
-    newton: bool = False,
-) -> Tensor:
-    """The steps, chunk by chunk, and where they end, in canonical form: [B, N, (steps + 1) W]."""
-    path = unrolled(net, x, y, present, steps=steps, start=start, newton=newton)
+def probe(net: Perceptron, path: Tensor, present: Tensor) -> Tensor:
+    """What `unrolled` says, chunk by chunk [B, N, (steps + 1) W]: its steps, and where they end.
+
+    Args:
+        net: the architecture.
+        path: weights after every step [steps + 1, B, P].
+        present: classes that there are [B, C].
+    """
     moves = [net.tokens(b - a) for a, b in zip(path[:-1], path[1:], strict=True)]
     return torch.cat([*moves, net.tokens(canonical(net, path[-1], present))], -1)
 

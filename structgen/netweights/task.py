@@ -16,7 +16,7 @@ from diffcore.schedules import Cosine
 from diffcore.state import State
 from structgen.netweights.denoiser import Size, WeightDenoiser, WeightNetwork
 from structgen.netweights.networks import Perceptron, architecture
-from structgen.netweights.probes import probe
+from structgen.netweights.probes import probe, unrolled
 from structgen.netweights.vae import ChunkCoder
 
 ENCODINGS = ("components", "pixels")
@@ -72,14 +72,18 @@ class WeightTask:
             out[:, 1] = 2 * torch.as_tensor(sparsity)
         return out
 
+    def path(self, x: Tensor, y: Tensor, present: Tensor) -> Tensor:
+        """Weights of the probe after each of its steps on rows [B, S, D]; see `unrolled`."""
+        size = self.size
+        return unrolled(
+            self.net, x, y, present, steps=size.probes, start=self.start, newton=size.newton
+        )
+
     def probed(self, x: Tensor, y: Tensor, present: Tensor) -> dict[str, Tensor]:
         """The field ``probed`` [B, N, ...] of rows [B, S, D], if the model wants it."""
         if not self.size.probes:
             return {}
-        steps = self.size.probes
-        newton = self.size.newton
-        said = probe(self.net, x, y, present, steps=steps, start=self.start, newton=newton)
-        return {"probed": said}
+        return {"probed": probe(self.net, self.path(x, y, present), present)}
 
     def denoiser(
         self, network: WeightNetwork, coder: ChunkCoder, processes: Mapping[str, Process]

@@ -21,7 +21,6 @@ from structgen.netweights.evaluate import Ensemble, Memory, curve, ensemble, mem
 from structgen.netweights.fitting import Fit, accuracy, train
 from structgen.netweights.generator import Asked, WeightGenerator
 from structgen.netweights.networks import canonical, initial
-from structgen.netweights.probes import unrolled
 from structgen.netweights.prompt import Prompt
 from structgen.netweights.tables import Table, split
 
@@ -155,17 +154,7 @@ def compare(
         seconds[name] = time.perf_counter() - begin
     task = generator.task
     if task.size.probes:
-        size = task.size
-        path = unrolled(
-            net,
-            told.x,
-            told.y,
-            told.present,
-            steps=size.probes,
-            start=task.start,
-            newton=size.newton,
-        )
-        made["probe"] = path[-1]
+        made["probe"] = task.path(told.x, told.y, told.present)[-1]
     made |= from_shelf(generator, told, shelf, number, seed)
     begin = time.perf_counter()
     full = train(

@@ -134,7 +134,7 @@ def test_the_probe_is_plain_gradient_descent(told: dict[str, Tensor]) -> None:
         one = told["x"][k], told["y"][k], told["present"][k : k + 1]
         first = start - RATE * gradients(NET, start, *one)
         torch.testing.assert_close(path[1, k], first[0], atol=1e-6, rtol=1e-4)
-    said = probe(NET, **told, steps=2, start=3)
+    said = probe(NET, path, told["present"])
     assert said.shape == (2, 4, 3 * NET.token)
     torch.testing.assert_close(
         NET.from_tokens(said[..., : NET.token]), path[1] - path[0], atol=1e-6, rtol=1e-4
