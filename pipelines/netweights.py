@@ -27,7 +27,7 @@ def generate_weights(
     threads: int = 1,
     force: bool = False,
 ) -> str:
-    """Generate networks that classify the rows of a table; nothing is trained.
+    """Generate networks that classify the rows of a table; none of them is trained.
 
     A quarter of the rows is kept aside to say how good the networks are; the others are what the
     model sees. The file holds stacked state dicts: entry k of every tensor is network k.
