@@ -1,6 +1,6 @@
 """The training loss: one function for every domain."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,13 +17,16 @@ from diffcore.state import State, Times
 
 SMALLEST_TIME = 1e-3
 
+Term = Callable[[State, State, Times], Tensor]
+"""Loss [B] of predicted clean states beside the true ones: what they mean, not a single field."""
+
 
 @dataclass(frozen=True)
 class Objective:
     """What is minimised.
 
     Attributes:
-        weights: factor of each field's loss.
+        weights: factor of each field's loss, and of each further term's.
         weighting: ``uniform``; ``clipped_snr`` (SNR clipped to ``bounds``; EQGAT-diff); ``min_snr``
             (min(SNR, upper bound); Hang et al. 2023). Weights multiply the loss of x0.
         bounds: lower and upper bound of the weight.
@@ -181,6 +184,7 @@ def denoising_loss(
     objective: Objective,
     rng: torch.Generator,
     context: Context | None = None,
+    terms: Mapping[str, Term] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted loss of a clean batch, and each field's unweighted mean loss.
 
@@ -192,9 +196,10 @@ def denoising_loss(
         objective: weights and switches.
         rng: one generator on the batch's device.
         context: what else the denoiser is told.
+        terms: further losses by name; the same at all times.
 
     Returns:
-        Scalar loss, and scalars by field name.
+        Scalar loss, and scalars by name of field and term.
     """
     device = clean.mask.device
     context = dict(context or {})
@@ -221,4 +226,8 @@ def denoising_loss(
             active = counts[name].to(loss)
             total = total + (weight * loss * active).mean()
             parts[name] = (loss * active).detach().sum() / active.sum().clamp_min(1)
+        for name, term in (terms or {}).items():
+            loss = term(predicted, clean, times).mean()
+            total = total + objective.weights.get(name, 1.0) * loss
+            parts[name] = loss.detach()
     return total, parts

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from diffcore import random
 from diffcore.denoisers import Denoiser
 from diffcore.errors import ModelFileError
-from diffcore.objective import Objective, denoising_loss
+from diffcore.objective import Objective, Term, denoising_loss
 from diffcore.processes import Process
 from diffcore.state import State
 
@@ -161,12 +161,14 @@ class Diffusion(L.LightningModule):
         objective: Objective,
         optimisation: Optimisation,
         budget: Budget,
+        terms: Mapping[str, Term] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False)
         self.make_denoiser, self.processes = make_denoiser, processes
         self.objective, self.optimisation, self.budget = objective, optimisation, budget
+        self.terms = terms
 
     def training_step(self, batch: State, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch; its randomness is a function of seed, rank and step."""
@@ -174,7 +176,9 @@ class Diffusion(L.LightningModule):
             self.optimisation.seed, self.global_rank, self.global_step, device=self.device
         )
         denoiser = self.make_denoiser(self.network)
-        loss, parts = denoising_loss(denoiser, self.processes, batch, self.objective, rng)
+        loss, parts = denoising_loss(
+            denoiser, self.processes, batch, self.objective, rng, terms=self.terms
+        )
         return {"loss": loss, **parts}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -316,6 +316,13 @@ def bars(trials: Sequence[Trial]) -> Iterator[str]:
             f"- left out: {name} networks to within a point of the level: {speed_up(new, m)} "
             f"(bar: at most 0.33); to the level itself: {speed_up(new, m, strict=True)}"
         )
+    told = new[0].told
+    if told:
+        yield (
+            f"- the same zero-shot, if the {told} steps of the probe count as training steps: "
+            f"{speed_up(new, 'generated', before=told)}; the probe alone: "
+            f"{speed_up(new, 'probe', before=told)}"
+        )
     spent = Asked().steps
     yield (
         f"- the same, if each of the {spent} gradients that guided sampling takes counts as a "

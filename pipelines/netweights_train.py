@@ -88,8 +88,15 @@ def train_weights(
         parts = task.build()
         lost, loss = prepare(parts, task, corpus, seed, folder, short=steps)
     made = stages.latents(parts.coder, task.net, zoo.weights)
+    parts.coder.requires_grad_(False)
+    terms = {"answers": task.answers(parts.coder)} if chosen.answers else {}
     objective = Objective(
-        bounds=(1.0, 5.0), self_condition=0.0, independent=0.0, align=False, condition_drop=0.0
+        weights={"answers": chosen.answers} if chosen.answers else {},
+        bounds=(1.0, 5.0),
+        self_condition=0.0,
+        independent=0.0,
+        align=False,
+        condition_drop=0.0,
     )
     processes = task.processes()
     module = training.Diffusion(
@@ -99,6 +106,7 @@ def train_weights(
         objective,
         training.Optimisation(**{**chosen.optimisation, "seed": seed}),
         budget,
+        terms,
     )
     with tqdm(total=len(zoo), desc="probe", mininterval=1) as bar:
         said = corpora.ask_probe(corpus, task, bar.update)

@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset
 
 from diffcore.random import generator
 from diffcore.state import State
-from structgen.netweights.lessons import ROWS, Lesson
+from structgen.netweights.lessons import ROWS, TEST_ROWS, Lesson
 from structgen.netweights.task import WeightTask
 from structgen.netweights.zoo import Zoo
 
@@ -27,39 +27,55 @@ class Corpus:
         zoo: the networks.
         x: rows [M, 256, D] float16; networks of a whole data set have each their own draw of them.
         y: classes [M, 256] int8.
+        judged_x: rows that answers are judged by [M, 128, D] float16: a derived task's own test
+            rows; for a whole data set another draw of its training rows.
+        judged_y: their classes [M, 128] int8, -1 where there is no row.
     """
 
     zoo: Zoo
     x: Tensor
     y: Tensor
+    judged_x: Tensor
+    judged_y: Tensor
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Rows [B, 256, D] float32 and classes [B, 256] of some networks."""
         return self.x[index].float(), self.y[index].long()
+
+    def judged(self, index: Tensor) -> dict[str, Tensor]:
+        """Rows that the answers of some networks are judged by, as fields of a state."""
+        return {
+            "judged_x": self.judged_x[index].float(),
+            "judged_y": self.judged_y[index].long(),
+        }
 
 
 def gather(
     zoo: Zoo, shards: Sequence[Callable[[], Lesson]], tick: Callable[[], object] = lambda: None
 ) -> Corpus:
     """The corpus of a zoo and the shards that it was built from."""
-    xs, ys = [], []
+    parts = []
     for number, shard in enumerate(shards):
         lesson = shard()
-        x, y = lesson.x, lesson.y
-        if x.dim() == 2:
-            index = torch.stack(
-                [
-                    torch.randperm(len(x), generator=generator(number, k))[
-                        torch.arange(ROWS) % len(x)
-                    ]
-                    for k in range(len(lesson.source))
-                ]
-            )
-            x, y = x[index], y[index]
-        xs.append(x.half())
-        ys.append(y.to(torch.int8))
+        if lesson.x.dim() == 2:
+            x, y, other_x, other_y = _drawn(lesson, number)
+        else:
+            x, y, other_x = lesson.x, lesson.y, lesson.test_x
+            other_y = lesson.test_y.masked_fill(~lesson.test_known, -1)
+        parts.append((x.half(), y.to(torch.int8), other_x.half(), other_y.to(torch.int8)))
         tick()
-    return Corpus(zoo, torch.cat(xs), torch.cat(ys))
+    return Corpus(zoo, *(torch.cat(list(part)) for part in zip(*parts, strict=True)))
+
+
+def _drawn(lesson: Lesson, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Two draws of a whole data set's training rows for each network, the second the others."""
+    n = len(lesson.x)
+    order = torch.stack(
+        [torch.randperm(n, generator=generator(number, k)) for k in range(len(lesson.source))]
+    )
+    shown = order[:, torch.arange(ROWS) % n]
+    judged = order[:, torch.arange(ROWS, ROWS + TEST_ROWS) % n]
+    return lesson.x[shown], lesson.y[shown], lesson.x[judged], lesson.y[judged]
 
 
 @dataclass
@@ -98,6 +114,7 @@ class LatentBatches(IterableDataset[State]):
                     "y": y,
                     "present": present,
                     "asked": asked.masked_fill(hidden, torch.nan),
+                    **self.corpus.judged(index),
                     **self._probed(index, x, y, present),
                 }
                 yield self.task.state(self.latents[index], told)

@@ -168,10 +168,7 @@ class WeightGenerator:
 
     def decode(self, latent: Tensor, present: Tensor) -> Tensor:
         """Networks [B, P] of latents [B, N, Z]; what belongs to absent classes is zero."""
-        net = self.task.net
-        flat = net.from_tokens(self.parts.coder.from_latent(latent))
-        w1, b1, w2, b2 = net.parts(flat)
-        return net.join(w1, b1, w2 * present.unsqueeze(2), b2 * present)
+        return self.task.decode(self.parts.coder, latent, present)
 
     def energy(self, told: Prompt, most: int = 4096) -> Energy:
         """Cross-entropy of the decoded networks, summed over labelled rows.

@@ -36,6 +36,7 @@ class Recipe:
         size: options of `denoiser.Size`.
         optimisation: options of `diffcore.training.Optimisation`.
         batch: networks a batch.
+        answers: weight of the loss of the networks' answers, see `WeightTask.answers`.
     """
 
     net: Perceptron
@@ -49,6 +50,7 @@ class Recipe:
     size: Mapping[str, Any] = field(default_factory=dict)
     optimisation: Mapping[str, Any] = field(default_factory=dict)
     batch: int = 128
+    answers: float = 0.0
 
 
 RECIPES = {

@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffcore.domains import Nodes
 from diffcore.errors import ConfigError
+from diffcore.objective import Term
 from diffcore.processes import Gaussian, Process
 from diffcore.schedules import Cosine
-from diffcore.state import State
+from diffcore.state import State, Times
 from structgen.netweights.denoiser import Size, WeightDenoiser, WeightNetwork
 from structgen.netweights.networks import Perceptron, architecture
 from structgen.netweights.probes import probe, unrolled
@@ -90,6 +92,27 @@ class WeightTask:
     ) -> WeightDenoiser:
         """The network as the samplers and the trainer know it."""
         return WeightDenoiser(network, processes, coder if self.size.newton else None)
+
+    def decode(self, coder: ChunkCoder, latent: Tensor, present: Tensor) -> Tensor:
+        """Networks [B, P] of latents [B, N, Z]; what belongs to absent classes is zero."""
+        w1, b1, w2, b2 = self.net.parts(self.net.from_tokens(coder.from_latent(latent)))
+        return self.net.join(w1, b1, w2 * present.unsqueeze(2), b2 * present)
+
+    def answers(self, coder: ChunkCoder) -> Term:
+        """Cross-entropy of the decoded networks on rows ``judged_x`` [B, R, D].
+
+        Their classes ``judged_y`` [B, R] are -1 where there is no row. The loss in the latents
+        does not know which of a network's errors its answers feel; this one does.
+        """
+
+        def loss(predicted: State, clean: State, times: Times) -> Tensor:
+            flat = self.decode(coder, predicted["z"], clean["present"])
+            logits = self.net.logits(flat, clean["judged_x"], clean["present"])
+            y = clean["judged_y"]
+            each = F.cross_entropy(logits.transpose(1, 2), y, ignore_index=-1, reduction="none")
+            return each.sum(1) / (y >= 0).sum(1).clamp_min(1)
+
+        return loss
 
     def state(self, latent: Tensor, told: Mapping[str, Tensor]) -> State:
         """Latents [B, N, Z] with the fields that the denoiser reads."""

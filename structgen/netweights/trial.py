@@ -67,6 +67,7 @@ class Trial:
         memory: audits by method, for a data set that was seen.
         ensembles: by method.
         seconds: that all networks of a method took, encoding of the data set included.
+        told: steps of the probe that the generator was told.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Trial:
     memory: Mapping[str, Memory]
     ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    told: int = 0
 
 
 def trained(
@@ -206,6 +208,7 @@ def compare(
             if len(made[n]) > 1
         },
         seconds,
+        task.size.probes,
     )
 
 

@@ -84,6 +84,30 @@ def test_the_loss_is_the_weighted_mean() -> None:
     assert loss.item() == pytest.approx(3 * 0.01 + 0.4 * atom + 2 * bond, rel=1e-4)
 
 
+def test_a_further_term_counts_by_its_weight() -> None:
+    """What a state means may be judged as well: here its radius of gyration, off by a factor."""
+    clean = batch()
+
+    def radius(state: State) -> torch.Tensor:
+        return state["pos"].square().sum((1, 2))
+
+    def term(predicted: State, truth: State, times) -> torch.Tensor:
+        return radius(predicted) / radius(truth) - 1
+
+    def denoiser(state: State, times, context) -> State:
+        sure = perfect(clean)(state, times, context)
+        return sure.replace(pos=3.0**0.5 * sure["pos"])
+
+    objective = replace(PLAIN, weights={"pos": 0.0, "radius": 0.5})
+    terms = {"radius": term}
+    loss, parts = denoising_loss(
+        denoiser, PROCESSES, clean, objective, random.generator(1), terms=terms
+    )
+    assert parts["radius"].item() == pytest.approx(2.0, rel=1e-5)
+    assert loss.item() == pytest.approx(1.0, rel=1e-5)
+    assert parts.keys() == {*PROCESSES, "radius"}
+
+
 @pytest.mark.parametrize("schedule", [FlowTime(), Cosine(), Cosine(nu=2.5)], ids=repr)
 def test_time_weights_equal_their_formulas(schedule) -> None:
     process = Gaussian(schedule, Grid((1,)))

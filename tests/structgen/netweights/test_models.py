@@ -188,6 +188,25 @@ def test_with_newton_steps_the_network_speaks_of_what_differs_from_their_end(
         torch.testing.assert_close(found, hint + a * (z - a * hint))
 
 
+def test_answers_are_judged_as_torch_judges_them(told: dict[str, Tensor]) -> None:
+    """The term beside plain modules and torch's cross-entropy, rows without a class left out."""
+    task, parts = build()
+    rng = random.generator(5)
+    latent = random.normal(rng, torch.empty(2, NET.hidden + 1, SMALL.latent)).requires_grad_()
+    x, y = random.normal(rng, torch.empty(2, 9, 4)), torch.randint(3, (2, 9), generator=rng)
+    y[1, 4:] = -1
+    clean = task.state(latent.detach(), {**told, "judged_x": x, "judged_y": y})
+    found = task.answers(parts.coder)(clean.replace(z=latent), clean, {})
+    for k, rows in enumerate((9, 4)):
+        module = NET.module()
+        flat = NET.from_tokens(parts.coder.from_latent(latent[k : k + 1].detach()))
+        module.load_state_dict(NET.state_dict(flat[0]))
+        expected = torch.nn.functional.cross_entropy(module(x[k, :rows])[:, :3], y[k, :rows])
+        torch.testing.assert_close(found[k].detach(), expected.detach())
+    found.sum().backward()
+    assert latent.grad is not None and float(latent.grad.abs().sum()) > 0
+
+
 def test_pairs_that_belong_together_have_the_lowest_loss() -> None:
     eye = torch.eye(6)
     right, wrong = contrastive(eye, eye), contrastive(eye, eye.roll(1, 0))
