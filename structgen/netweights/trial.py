@@ -127,7 +127,7 @@ def compare(
     number: int = 16,
     budget: int = 200,
     seed: int = 0,
-    guided: Asked | None = None,
+    temperature: float | None = None,
 ) -> Trial:
     """Everything about one data set.
 
@@ -140,7 +140,7 @@ def compare(
         number: networks of each method.
         budget: training steps of the curves.
         seed: of everything random.
-        guided: options of the guided networks.
+        temperature: of the noise; the model's own by default.
     """
     net = generator.task.net
     train_table, test_table = split(table)
@@ -150,7 +150,8 @@ def compare(
     random_start = initial(net, [99 * 10**7 + k for k in range(number)])
     made: dict[str, Tensor] = {"random start": random_start}
     seconds = {}
-    for name, asked in (("generated", Asked(steering="none")), ("guided", guided or Asked())):
+    for name, steering in (("generated", "none"), ("guided", "guided")):
+        asked = Asked(steering=steering, temperature=temperature)  # type: ignore[arg-type]
         begin = time.perf_counter()
         made[name] = generator.draw(number, generator.prompt(train_table), asked, seed=seed)
         seconds[name] = time.perf_counter() - begin

@@ -12,8 +12,16 @@ from safetensors.torch import save_file
 
 from diffcore.errors import ConfigError, DataError, OutputError
 from structgen.netweights import zoo
+from structgen.netweights.corpus import gather
 from structgen.netweights.fitting import Fit
-from structgen.netweights.lessons import HELD_OUT, ROWS, Lesson, derived, whole
+from structgen.netweights.lessons import (
+    HELD_OUT,
+    ROWS,
+    Lesson,
+    derived,
+    derived_tables,
+    whole,
+)
 from structgen.netweights.networks import Perceptron
 from structgen.netweights.tables import Table, from_arrays
 
@@ -124,6 +132,37 @@ def test_no_test_row_of_a_whole_data_set_is_taught() -> None:
     taught = {tuple(row.tolist()) for row in lesson.x.round(decimals=4)}
     asked = {tuple(row.tolist()) for row in lesson.test_x.round(decimals=4)}
     assert len(asked) == 60 and not taught & asked
+
+
+def test_answers_are_judged_by_no_test_row_of_a_whole_data_set(tmp_path: Path) -> None:
+    options = {"names": ["toy"], "seed": 2, "spread": 0.5, "progress": False}
+    made = gather(zoo.build(tmp_path / "a.safetensors", NET, shards(), FIT, **options), shards())
+    first, second = whole(NET, table(), 3, 0), derived(NET, [table()], 4, 5)
+
+    def rows(x: torch.Tensor) -> set[tuple[float, ...]]:
+        return {tuple(row.tolist()) for row in x.float()}
+
+    for k in range(3):
+        judged = rows(made.judged_x[k])
+        assert judged <= rows(first.x.half()) and not judged & rows(first.test_x.half())
+        assert len(rows(made.x[k])) == len(first.x), "all 180 rows are shown, some twice"
+        assert bool((made.judged_y[k] >= 0).all())
+    for k in range(4):
+        known = second.test_known[k]
+        assert torch.equal(made.judged_x[3 + k][known], second.test_x[k][known].half())
+        assert torch.equal(made.judged_y[3 + k] >= 0, known)
+        assert not rows(made.judged_x[3 + k][known]) & rows(second.x[k].half())
+
+
+def test_new_tasks_to_choose_by_repeat_and_hold_training_rows_alone() -> None:
+    tables = [table("a"), table("b", 4)]
+    first, again = (derived_tables(tables, 4, 6, 3) for _ in range(2))
+    assert all(np.array_equal(a.x, b.x) for a, b in zip(first, again, strict=True))
+    other = derived_tables(tables, 4, 6, 4)
+    assert not all(a.x.shape == b.x.shape for a, b in zip(first, other, strict=True))
+    for one in first:
+        assert 2 <= len(one.labels) <= 4 and set(one.y) == set(range(len(one.labels)))
+        assert 40 <= len(one.y) <= ROWS + 128
 
 
 def test_too_many_classes_are_refused() -> None:
