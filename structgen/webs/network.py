@@ -81,6 +81,29 @@ def moved(p: Tensor, weights: Tensor, frame: Frame) -> Tensor:
     return step + torch.einsum("bik,bkc->bic", by_axis, frame.axes)
 
 
+FIELDS = ("pos", "anchor", "edge")
+"""Whose times the networks are told."""
+
+
+def whole_web(
+    times: Mapping[str, Tensor], condition: Tensor, axial: tuple[int, ...], size: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is told of a whole web: times [B, 12], 1 where axes may be seen [B], and all [B, E].
+
+    Args:
+        times: [B] of `FIELDS`.
+        condition: [B, C], NaN where nothing is given.
+        axial: which of them speak of the axes.
+        size: nodes over a usual number of them [B, 1].
+    """
+    t = torch.stack([times[k] for k in FIELDS], -1).to(size.dtype)
+    t = torch.cat([t, torch.sin(torch.pi * t), torch.cos(torch.pi * t), (t + 1e-3).log()], -1)
+    given = ~condition.isnan()
+    told = given[:, list(axial)].any(-1).to(t.dtype) if axial else torch.zeros_like(t[:, 0])
+    known = torch.cat([condition.nan_to_num(0.0), given.to(t.dtype)], -1)
+    return t, told, torch.cat([known, t, size.log()], -1)
+
+
 class WebLayer(nn.Module):
     """One update of scalars, pairs and positions."""
 
@@ -188,13 +211,9 @@ class WebNetwork(nn.Module):
         real = mask.to(pos.dtype)
         eye = torch.eye(n, dtype=pos.dtype, device=pos.device)
         pairs = real.unsqueeze(1) * real.unsqueeze(2) * (1 - eye)
-        t = torch.stack([times[k] for k in ("pos", "anchor", "edge")], -1).to(pos.dtype)
-        t = torch.cat([t, torch.sin(torch.pi * t), torch.cos(torch.pi * t), (t + 1e-3).log()], -1)
-        given = ~condition.isnan()
-        told = given[:, list(self.axial)].any(-1).to(pos.dtype) if self.axial else real.new_zeros(b)
-        known = torch.cat([condition.nan_to_num(0.0), given.to(pos.dtype)], -1)
-        size = (real.sum(1, keepdim=True) / 30).log()
-        whole = torch.cat([known, t, size], -1).unsqueeze(1).expand(b, n, -1)
+        size = real.sum(1, keepdim=True) / 30
+        t, told, whole = whole_web(times, condition, self.axial, size)
+        whole = whole.unsqueeze(1).expand(b, n, -1)
         s = self.embed(torch.cat([node, whole], -1))
         e = self.embed_pair(torch.cat([pair, t[:, None, None].expand(b, n, n, -1)], -1))
         level = times["pos"].to(pos.dtype).reshape(-1, 1, 1)

@@ -64,11 +64,16 @@ RECIPES = {
     "tangle": Recipe("tangle", objective=GRAPHS, optimisation={"lr": 2e-3}),
     "orb-analog": Recipe(
         "orb",
+        sizes=(19, 128),
+        number=3000,
         method="analog",
         objective={**_ROWS, "weights": {"pos": 1.0, "bits": 2.0}, "self_condition": 0.5},
+        by_logarithm=True,
     ),
     "orb-adjacency": Recipe(
         "orb",
+        sizes=(19, 64),
+        number=3000,
         method="adjacency",
         objective={**_ROWS, "weights": GRAPHS["weights"]},
     ),

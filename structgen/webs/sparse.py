@@ -1,8 +1,9 @@
 """An equivariant network on the nearest neighbours of every node, for webs of up to 2,000 nodes.
 
 Message passing in the manner of EGNN (Satorras, Hoogeboom and Welling 2021, eqs. 3-6) over K
-neighbours, with what a node knows of the whole: the mean of all nodes, and its place in the second
-moments of the web. Axes enter as in `network`.
+neighbours, with what a node knows of the whole: the mean of all nodes, its place in the second
+moments of the web, and what it hears along the order of nodes (`along`). Axes enter as in
+`network`.
 
 Shapes: B webs, N nodes, K neighbours, S channels of a node and P of a place in its list.
 """
@@ -16,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from structgen.webs.along import OrderAttention
 from structgen.webs.neighbours import gathered, paired, with_chain
-from structgen.webs.network import Frame
+from structgen.webs.network import Frame, whole_web
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Whole:
         level: noise of the positions [B, 1, 1].
         near: neighbours [B, N, K].
         real: 1 for those that are another node [B, N, K].
+        rank: place of every node in the order [B, N].
     """
 
     mask: Tensor
@@ -80,6 +83,7 @@ class Whole:
     level: Tensor
     near: Tensor
     real: Tensor
+    rank: Tensor
 
     def mean(self, x: Tensor) -> Tensor:
         """Over real nodes [B, 1, C] of [B, N, C]."""
@@ -136,12 +140,15 @@ class SparseLayer(nn.Module):
             nn.Linear(2 * c.scalars, c.scalars),
         )
         self.steps = nn.Linear(c.scalars, 3)
+        self.along = OrderAttention(c.scalars, c.heads)
 
     def forward(
         self, s: Tensor, e: Tensor, p: Tensor, whole: Whole
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Nodes [B, N, S], places of the lists [B, N, K, P] and positions [B, N, 3], updated."""
         c, real = self.config, whole.real
+        told, shift = self.along(s, p, whole.rank, whole.mask > 0)
+        s, p = s + told, p + whole.level * shift * whole.mask.unsqueeze(-1)
         away, invariants = seen(p, whole, c)
         vectors, place = placed(p, whole)
         h = self.norm(s) + self.place(place)
@@ -228,7 +235,8 @@ class SparseNetwork(nn.Module):
             where a place that does not speak for a pair is sure of class 0.
         """
         b, n = mask.shape
-        t = torch.stack([times[k] for k in ("pos", "anchor", "edge")], -1).to(pos.dtype)
+        count = mask.sum(1, keepdim=True).to(pos.dtype)
+        t, told, everything = whole_web(times, condition, self.axial, count / 300)
         still = (t[:, 0] == 0).reshape(-1, 1, 1)
         if rank is None:
             rank = torch.arange(n, device=mask.device).expand(b, n)
@@ -236,9 +244,6 @@ class SparseNetwork(nn.Module):
         near = now if near is None else torch.where(still, near, now)
         owner, twin = paired(near)
         real = (near != torch.arange(n, device=near.device).reshape(1, n, 1)).to(pos.dtype)
-        given = ~condition.isnan()
-        told = given[:, list(self.axial)].any(-1).to(pos.dtype) if self.axial else t[:, 0] * 0
-        count = mask.sum(1, keepdim=True).to(pos.dtype)
         axes = torch.eye(3, dtype=pos.dtype, device=pos.device).expand(b, 3, 3)
         whole = Whole(
             mask.to(pos.dtype),
@@ -247,11 +252,9 @@ class SparseNetwork(nn.Module):
             t[:, 0].reshape(-1, 1, 1),
             near,
             real,
+            rank,
         )
-        known = torch.cat([condition.nan_to_num(0.0), given.to(pos.dtype)], -1)
-        waves = torch.cat([t, torch.sin(torch.pi * t), torch.cos(torch.pi * t)], -1)
-        waves = torch.cat([waves, (t + 1e-3).log(), (count / 300).log()], -1)
-        everywhere = torch.cat([known, waves], -1).unsqueeze(1).expand(b, n, -1)
+        everywhere = everything.unsqueeze(1).expand(b, n, -1)
         s = self.embed(torch.cat([node, everywhere, ranked(rank, count)], -1))
         looked = pair * still.unsqueeze(-1)
         looked = gathered(looked.flatten(1, 2), twin)

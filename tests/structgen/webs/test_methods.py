@@ -12,6 +12,7 @@ from diffcore.checkpoint import save_weights
 from diffcore.errors import ConfigError, ModelFileError
 from diffcore.guidance import conditioned
 from diffcore.objective import Objective, denoising_loss
+from structgen.webs.along import OrderAttention
 from structgen.webs.batches import WebBatches
 from structgen.webs.deposition import deposit
 from structgen.webs.generator import WebGenerator, web_of
@@ -266,11 +267,54 @@ def test_a_large_web_comes_back_but_for_its_longest_threads() -> None:
     np.testing.assert_array_equal(draft.held, web.anchors)
 
 
+def test_attention_along_the_order_is_what_it_says() -> None:
+    """Beside a loop over nodes with explicit distances; padding is heard by nobody."""
+    with torch.random.fork_rng():
+        torch.random.set_rng_state(torch.Generator().manual_seed(0).get_state())
+        layer = OrderAttention(12, 2).double().requires_grad_(False)
+        for p in layer.parameters():
+            p.data += 0.1 * torch.randn_like(p)
+    rng = torch.Generator().manual_seed(1)
+    s = torch.randn(1, 9, 12, generator=rng, dtype=torch.float64)
+    p = torch.randn(1, 9, 3, generator=rng, dtype=torch.float64)
+    rank = torch.randperm(9, generator=rng).unsqueeze(0)
+    mask = torch.arange(9).unsqueeze(0) < 7
+    told, move = layer(s, p, rank, mask)
+
+    h = layer.norm(s)[0]
+    q, k, v = layer.into(h).view(9, 3, 2, 16).unbind(1)
+    near = torch.nn.functional.softplus(layer.nearness(h))
+    steps = layer.steps(h)
+    for i in range(7):
+        step, heard, far, inner = torch.zeros(3, dtype=torch.float64), [], [], []
+        for head in range(2):
+            logits = []
+            for j in range(7):
+                phase = (rank[0, i] - rank[0, j]) * layer.frequencies
+                a, b = q[i, head].chunk(2)
+                c, d = k[j, head].chunk(2)
+                # (a + ib) conj(c + id) turned by the phase between both
+                product = (a * c + b * d) * phase.cos() + (a * d - b * c) * phase.sin()
+                apart = (p[0, i] - p[0, j]).square().sum()
+                logits.append(product.sum() / 4 - near[i, head] * apart)
+            weights = torch.stack(logits).softmax(0)
+            heard.append(weights @ v[:7, head])
+            away = weights @ p[0, :7] - p[0, i]
+            far.append(away.square().sum().log1p())
+            inner.append(away @ p[0, i])
+            step = step + steps[i, head] * away
+        said = torch.cat([*heard, torch.stack(far), torch.stack(inner)])
+        torch.testing.assert_close(told[0, i], layer.heard(said))
+        torch.testing.assert_close(move[0, i], step)
+
+
 def test_the_sparse_network_commutes_with_what_webs_are_blind_to() -> None:
     task = task_of("sparse")
     with torch.random.fork_rng():
         torch.random.set_rng_state(torch.Generator().manual_seed(0).get_state())
         network = task.build().double().eval()
+        for p in network.parameters():  # nothing may hide behind weights that start at zero
+            p.data += 0.05 * torch.randn_like(p)
     rng = torch.Generator().manual_seed(1)
     n, k = 24, 8
     pos = torch.randn(1, n, 3, generator=rng, dtype=torch.float64)
