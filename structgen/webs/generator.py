@@ -25,6 +25,7 @@ from diffcore.errors import ConfigError, DataError, ModelFileError
 from diffcore.guidance import classifier_free, conditioned
 from structgen.webs.conditions import check, length_factors
 from structgen.webs.equilibrium import NoEquilibrium, relax
+from structgen.webs.holding import without_loose_parts
 from structgen.webs.methods import task_from_json
 from structgen.webs.silk import with_silk_sizes
 from structgen.webs.targets import mechanical, nearest
@@ -250,13 +251,17 @@ class WebGenerator:
 def web_of(draft: Draft, n_edges: float | None = None) -> Web:
     """The web of a draft: its most likely threads, as many as asked for or as the model drew.
 
-    A node with one thread is held.
+    A node with one thread is held. With a number that is asked for no part hangs from one node, as
+    far as that can be (`holding`).
     """
     n = len(draft.pos)
     wanted = draft.threads if n_edges is None else int(n_edges)
     number = min(max(wanted, n - 1), n * (n - 1) // 2)
     draft = with_pairs(draft, number)
-    chosen = likely_edges(n, draft.pairs, 1 - draft.chance[:, 0], number)
+    likely = 1 - draft.chance[:, 0]
+    chosen = likely_edges(n, draft.pairs, likely, number)
+    if n_edges is not None:
+        chosen = without_loose_parts(n, draft.pairs, likely, chosen, draft.held)
     pairs = draft.pairs[chosen]
     kinds = draft.chance[chosen, 1:].argmax(-1)
     ends = np.bincount(pairs.ravel(), minlength=n) == 1
@@ -345,7 +350,8 @@ def finished(raw: Web, asked: Mapping[str, float]) -> Web:
         NoEquilibrium: it has none.
         DataError: it is not held.
     """
-    web = relax(with_silk_sizes(raw), keep_shape=True)
+    sized = with_silk_sizes(raw)
+    web = relax(sized, keep_shape=True)
     factors = length_factors(web, asked)
     flat = web.but(pos=web.pos * factors)
     if flat.lengths.min() <= 1e-3 * flat.lengths.mean():
@@ -353,5 +359,5 @@ def finished(raw: Web, asked: Mapping[str, float]) -> Web:
     # a web as a whole may be tauter than another: take the aim's mean, which keeps the balance
     density = web.tension / web.lengths
     tension = density * flat.lengths
-    aim = with_silk_sizes(raw).tension
+    aim = sized.tension
     return flat.but(tension=tension * float(np.median(aim / tension)))

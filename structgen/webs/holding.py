@@ -1,0 +1,99 @@
+"""Threads without which a part of a web hangs from one node, and swings free.
+
+In a tension equilibrium every free node lies between its neighbours. So a part without an anchor
+that is joined to the rest by one node collapses into that node, whatever its tensions are. A web
+has no such part if its graph, with one more node joined to all anchors, is biconnected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import networkx as nx
+import numpy as np
+
+from structgen.webs.web import Bools, Floats, Ints
+
+MOST = 100
+"""Threads that are moved at most, and threads that are tried to be left out for each."""
+
+GROUND = -1
+"""The node that stands for everything the anchors hold on to."""
+
+
+def grounded(n: int, pairs: Ints, held: Bools) -> nx.Graph:
+    """The graph of threads [M, 2], with `GROUND` joined to nodes that are held or are ends."""
+    graph = nx.Graph()
+    graph.add_nodes_from(range(n))
+    graph.add_edges_from(pairs.tolist())
+    ends = np.bincount(pairs.ravel(), minlength=n) == 1
+    graph.add_edges_from((GROUND, k) for k in np.flatnonzero(held | ends).tolist())
+    return graph
+
+
+def loose_parts(graph: nx.Graph) -> list[tuple[int, Set[int]]]:
+    """Parts that one node alone holds: (that node, the nodes of the part), small ones first.
+
+    Args:
+        graph: of `grounded`, connected.
+    """
+    found = []
+    for cut in nx.articulation_points(graph):
+        if cut == GROUND:
+            continue
+        rest = nx.restricted_view(graph, [cut], [])
+        found += [(cut, part) for part in nx.connected_components(rest) if GROUND not in part]
+    return sorted(found, key=lambda one: (len(one[1]), one[0]))
+
+
+def without_loose_parts(
+    n: int, pairs: Ints, probability: Floats, chosen: Ints, held: Bools
+) -> Ints:
+    """As many threads, so that no part hangs from one node, as far as that can be.
+
+    The likeliest thread from a loose part to elsewhere is added, and the least likely one of all
+    that no part needs is left out.
+
+    Args:
+        n: number of nodes.
+        pairs: that may have a thread [M, 2].
+        probability: of it [M].
+        chosen: places of the threads; they join all nodes.
+        held: nodes that are held [N].
+
+    Returns:
+        Places of the threads, as many as ``chosen``.
+    """
+    for _ in range(MOST):
+        graph = grounded(n, pairs[chosen], held)
+        if GROUND not in graph:
+            return chosen
+        loose = loose_parts(graph)
+        if not loose:
+            return chosen
+        cut, part = loose[0]
+        inside = np.isin(pairs, list(part))
+        bridge = inside.any(1) & ~inside.all(1) & ~(pairs == cut).any(1)
+        bridge[chosen] = False
+        if not bridge.any():
+            return chosen
+        added = int(np.argmax(np.where(bridge, probability, -1.0)))
+        swapped = _left_out(n, pairs, probability, np.append(chosen, added), held, len(loose))
+        if swapped is None:
+            return chosen
+        chosen = swapped
+    return chosen
+
+
+def _left_out(
+    n: int, pairs: Ints, probability: Floats, chosen: Ints, held: Bools, before: int
+) -> Ints | None:
+    """The threads without the least likely one (the last is new) that no part needs."""
+    for place in np.argsort(probability[chosen[:-1]], kind="stable")[:MOST]:
+        rest = np.delete(chosen, place)
+        graph = grounded(n, pairs[rest], held)
+        # one that makes an end of a node would make an anchor of it
+        short = np.bincount(pairs[rest].ravel(), minlength=n)[pairs[chosen[place]]].min() < 2
+        if not short and nx.is_connected(graph) and len(loose_parts(graph)) < before:
+            return rest
+    return None
