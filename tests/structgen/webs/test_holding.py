@@ -1,4 +1,4 @@
-"""Parts that hang from one node: found by taking nodes away, mended at the same count of threads."""
+"""Parts that hang from one node: found by taking nodes away, mended with as many threads."""
 
 from __future__ import annotations
 
