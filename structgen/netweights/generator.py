@@ -23,6 +23,7 @@ from diffcore.search import run
 from diffcore.searches import search
 from diffcore.state import State, Times
 from structgen.netweights.fitting import largest
+from structgen.netweights.lessons import ROWS
 from structgen.netweights.networks import Perceptron
 from structgen.netweights.prompt import Prompt, prompt
 from structgen.netweights.tables import Table, from_arrays
@@ -173,12 +174,12 @@ class WeightGenerator:
     def energy(self, told: Prompt, most: int = 4096) -> Energy:
         """Cross-entropy of the decoded networks, summed over labelled rows.
 
-        Of more than ``most`` rows the energy takes as many, and of more than 256 it counts 256, the
-        number that the model is shown.
+        Of more than ``most`` rows the energy takes as many, and of more than 256 it counts 256, so
+        that its strength does not depend on the number of rows.
         """
         order = torch.randperm(len(told.table.y), generator=random.generator(0, 9))[:most]
         x, y = told.rows(told.table.take(order.numpy()))
-        weight = min(1.0, told.x.shape[1] / len(y))
+        weight = min(1.0, ROWS / len(y))
 
         def energy(state: State, times: Times) -> Tensor:
             flat = self.decode(state["z"], told.present)

@@ -13,6 +13,9 @@ from structgen.netweights.lessons import ROWS, check_classes, encoding_for
 from structgen.netweights.networks import Perceptron
 from structgen.netweights.tables import Table
 
+SHOWN = 1024
+"""Labelled rows that a model is shown at most: it learns from 256, and reads more as well."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -21,8 +24,8 @@ class Prompt:
     Attributes:
         table: the data set.
         encoding: raw features -> inputs.
-        x: rows that the model is shown [1, 256, D].
-        y: their classes [1, 256].
+        x: rows that the model is shown [1, S, D], S from 256 to `SHOWN`.
+        y: their classes [1, S].
         present: classes that there are [1, C].
     """
 
@@ -38,7 +41,7 @@ class Prompt:
 
 
 def prompt(net: Perceptron, table: Table, encoding: str, seed: int = 0) -> Prompt:
-    """Encode a data set; of more than 256 rows a draw is shown, fewer are repeated.
+    """Encode a data set; of more than `SHOWN` rows a draw is shown, fewer than 256 are repeated.
 
     Args:
         net: the architecture that is asked for.
@@ -52,7 +55,8 @@ def prompt(net: Perceptron, table: Table, encoding: str, seed: int = 0) -> Promp
     check_classes(net, table)
     code = encoding_for(encoding, net, table)
     order = np.random.default_rng([seed, 5]).permutation(len(table.y))
-    index = order[np.arange(ROWS) % len(order)]
+    number = min(max(ROWS, len(order)), SHOWN)
+    index = order[np.arange(number) % len(order)]
     return Prompt(
         table,
         code,

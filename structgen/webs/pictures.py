@@ -90,7 +90,7 @@ def draw_web(axis: Any, web: Web, *, pos: Floats | None = None, alive: Bools | N
             middle = 0.5 * (pos[:, k].max() + pos[:, k].min())
             getattr(axis, f"set_{name}lim")(middle - 0.5 * size[k], middle + 0.5 * size[k])
             axis.locator_params(axis=name, nbins=4)
-        axis.set_box_aspect(size, zoom=0.84)
+        axis.set_box_aspect(size, zoom=0.78)
         if not corner:
             elevation, azimuth = facing(pos)
             axis.view_init(elev=elevation, azim=azimuth)

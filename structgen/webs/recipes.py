@@ -72,8 +72,6 @@ RECIPES = {
     ),
     "orb-adjacency": Recipe(
         "orb",
-        sizes=(19, 64),
-        number=3000,
         method="adjacency",
         objective={**_ROWS, "weights": GRAPHS["weights"]},
     ),

@@ -7,27 +7,19 @@ from pathlib import Path
 import pytest
 
 from diffcore.errors import ConfigError
-from molgen.datasets.table import SPLITS
 from molgen.tokens.generator import PropertyReader, TokenGenerator
 from pipelines.bench_multitask import Compared, bench_multitask, lines
-from pipelines.train_tokens import train_tokens
-from tests.molgen.test_table import table_of
 from tests.molgen.test_tokens_mixtures import written
+from tests.pipelines.test_tokens import trained
 
-SMALL = {"width": 32, "layers": 1, "batch": 4, "threads": 1, "notation": "smiles"}
+METHODS = ("multitask", "causal", "direct")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, a model of all tasks, a reader and a writer, each of a second."""
+    """Data, a model of all tasks, a reader and a writer."""
     folder = tmp_path_factory.mktemp("multitask")
-    table = table_of(["C", "O", "CO", "C=O", "N", "CC"] * 6)
-    table.split[-6:] = SPLITS.index("test")
-    data = table.save(folder / "table.safetensors")
-    for method in ("multitask", "causal", "direct"):
-        out, more = str(folder / method), {"mixtures": written(folder)}
-        train_tokens(method, max_time="00:00:01", out=out, data=data, **SMALL, **more)
-    return folder
+    return trained(folder, METHODS, mixtures=written(folder))
 
 
 def model(run: Path, method: str) -> str:

@@ -17,16 +17,21 @@ from tests.molgen.test_table import table_of
 SMALL = {"width": 32, "layers": 1, "batch": 4, "threads": 1, "notation": "smiles"}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data, a writer and a reader of a second."""
-    folder = tmp_path_factory.mktemp("tokens")
+def trained(folder: Path, methods: tuple[str, ...], **more: object) -> Path:
+    """A folder with data and a model of a second for each method."""
     table = table_of(["C", "O", "CO", "C=O", "N", "CC"] * 6)
     table.split[-6:] = SPLITS.index("test")
     data = table.save(folder / "table.safetensors")
-    for method in ("absorbing", "direct"):
-        train_tokens(method, max_time="00:00:01", out=str(folder / method), data=data, **SMALL)
+    for method in methods:
+        options = {"max_time": "00:00:01", "out": str(folder / method), "data": data}
+        train_tokens(method, **options, **SMALL, **more)
     return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, a writer and a reader."""
+    return trained(tmp_path_factory.mktemp("tokens"), ("absorbing", "direct"))
 
 
 def model(run: Path, method: str) -> Path:
