@@ -68,8 +68,7 @@ def relax(web: Web, *, rounds: int = 3, keep_shape: bool = False) -> Web:
         web: its tensions, where above 0, are the aim; elsewhere the median of the others, or 1 uN.
         rounds: times the force densities are set anew from the aim and the lengths.
         keep_shape: take force densities with which the web is as near as possible to an
-            equilibrium as it stands (bounded least squares), instead of those of the aim. If nodes
-            collapse into each other with these, they are evened out (`EVEN`).
+            equilibrium as it stands (bounded least squares), instead of those of the aim.
 
     Raises:
         NoEquilibrium: ``dangling`` threads, or nodes that ``collapsed`` into each other.
@@ -78,30 +77,13 @@ def relax(web: Web, *, rounds: int = 3, keep_shape: bool = False) -> Web:
     check_structure(web)
     check_ends(web)
     aim = aimed(web)
-    if keep_shape:
-        return _near(web, nearest_density(web, aim))
-    density = aim / web.lengths
+    density = nearest_density(web, aim) if keep_shape else aim / web.lengths
     pos = solve(web, density)
-    for _ in range(rounds - 1):
+    for _ in range(0 if keep_shape else rounds - 1):
         lengths = web.but(pos=pos).lengths
         density = aim / np.maximum(lengths, 0.05 * lengths.mean())
         pos = solve(web, density)
     return _whole(web.but(pos=pos), density)
-
-
-EVEN = (0.0, 0.5, 1.0)
-"""How far force densities are evened out: at 1 all are the same, and nodes stand apart as far as
-they can (Tutte 1963)."""
-
-
-def _near(web: Web, density: Floats) -> Web:
-    for even in EVEN:
-        try:
-            return balanced(web, density ** (1 - even))
-        except NoEquilibrium:
-            if even == EVEN[-1]:
-                raise
-    raise AssertionError
 
 
 def balanced(web: Web, density: Floats) -> Web:

@@ -7,8 +7,6 @@ has no such part if its graph, with one more node joined to all anchors, is bico
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 import networkx as nx
 import numpy as np
 
@@ -31,19 +29,21 @@ def grounded(n: int, pairs: Ints, held: Bools) -> nx.Graph:
     return graph
 
 
-def loose_parts(graph: nx.Graph) -> list[tuple[int, Set[int]]]:
-    """Parts that one node alone holds: (that node, the nodes of the part), small ones first.
+def blocks(graph: nx.Graph) -> list[set[int]]:
+    """Nodes of the biconnected components that do not hold on to the ground."""
+    return [block for block in nx.biconnected_components(graph) if GROUND not in block]
+
+
+def loose_parts(graph: nx.Graph) -> list[tuple[int, set[int]]]:
+    """Smallest parts that one node alone holds: (that node, the nodes of the part).
 
     Args:
         graph: of `grounded`, connected.
     """
-    found = []
-    for cut in nx.articulation_points(graph):
-        if cut == GROUND:
-            continue
-        rest = nx.restricted_view(graph, [cut], [])
-        found += [(cut, part) for part in nx.connected_components(rest) if GROUND not in part]
-    return sorted(found, key=lambda one: (len(one[1]), one[0]))
+    cuts = set(nx.articulation_points(graph))
+    found = [(block & cuts, block - cuts) for block in blocks(graph)]
+    ends = [(next(iter(cut)), part) for cut, part in found if len(cut) == 1]
+    return sorted(ends, key=lambda one: (len(one[1]), one[0]))
 
 
 def without_loose_parts(
@@ -78,7 +78,8 @@ def without_loose_parts(
         if not bridge.any():
             return chosen
         added = int(np.argmax(np.where(bridge, probability, -1.0)))
-        swapped = _left_out(n, pairs, probability, np.append(chosen, added), held, len(loose))
+        more = np.append(chosen, added)
+        swapped = _left_out(n, pairs, probability, more, held, len(blocks(graph)))
         if swapped is None:
             return chosen
         chosen = swapped
@@ -94,6 +95,6 @@ def _left_out(
         graph = grounded(n, pairs[rest], held)
         # one that makes an end of a node would make an anchor of it
         short = np.bincount(pairs[rest].ravel(), minlength=n)[pairs[chosen[place]]].min() < 2
-        if not short and nx.is_connected(graph) and len(loose_parts(graph)) < before:
+        if not short and nx.is_connected(graph) and len(blocks(graph)) < before:
             return rest
     return None
