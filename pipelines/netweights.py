@@ -23,6 +23,7 @@ def generate_weights(
     test_share: float = 0.25,
     steps: int = 40,
     temperature: float | None = None,
+    shrinkage: float | None = None,
     seed: int = 0,
     threads: int = 1,
     force: bool = False,
@@ -45,6 +46,8 @@ def generate_weights(
         steps: Of the sampler.
         temperature: Of the noise that networks are drawn from, 0 to 1: lower is better one by one
             and less diverse; the model's own by default.
+        shrinkage: How far networks are pulled back to the probe's end, 0 to 1; by default the
+            model's own for zero-shot networks, 0 for others.
         seed: Seed of everything random.
         threads: Threads of the tensor library.
         force: Overwrite the output.
@@ -87,6 +90,7 @@ def generate_weights(
         steering=steering,
         steps=steps,
         temperature=temperature,
+        shrinkage=shrinkage,
     )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -54,6 +54,10 @@ class Asked:
         temperature: standard deviation of the noise that networks are drawn from; below 1 they are
             nearer to each other, and better one by one. None takes what the model's card
             recommends. Searches draw at 1.
+        shrinkage: how far networks are pulled back to where the probe's Newton steps end, 0 to 1
+            (after James and Stein 1961): what a model draws is an estimate with an error, and the
+            probe is another. None takes what the card recommends for zero-shot networks, and 0 for
+            those that the rows steer.
     """
 
     accuracy: float | None = None
@@ -66,9 +70,10 @@ class Asked:
     steps: int = 40
     method: str = "ddim"
     temperature: float | None = None
+    shrinkage: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("accuracy", "sparsity"):
+        for name in ("accuracy", "sparsity", "temperature", "shrinkage"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name}: expected 0 to 1, got {value}")
@@ -78,8 +83,6 @@ class Asked:
         for name in ("steps", "draws", "rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.temperature is not None and not 0 <= self.temperature <= 1:
-            raise ConfigError(f"temperature: expected 0 to 1, got {self.temperature}")
         if not self.strength >= 0 or not self.limit > 0:
             raise ConfigError(
                 f"expected a strength of 0 or more and a limit above 0, got {self.strength} and "
@@ -195,15 +198,20 @@ class WeightGenerator:
         """Networks [number, P] in the model's input space; see `sample`.
 
         Raises:
-            ConfigError: fewer than one network.
+            ConfigError: fewer than one network, or a shrinkage of a model without Newton steps.
         """
         if number < 1:
             raise ConfigError(f"number: expected at least 1, got {number}")
+        share = self.shrinkage(asked)
         if asked.steering in ("best_of_n", "feynman_kac"):
             latent = self._searched(number, told, asked, seed)
         else:
             latent = self._sampled(number, told, asked, seed)
         with torch.no_grad():
+            if share:
+                said = self.task.probed(told.x, told.y, told.present)["probed"]
+                end = self.parts.coder.to_latent(said[..., -self.task.net.token :])
+                latent = torch.lerp(latent, end.expand_as(latent), share)
             flat = self.decode(latent, told.present)
             if asked.sparsity:
                 flat = flat * largest(self.task.net, flat, torch.full((len(flat),), asked.sparsity))
@@ -214,6 +222,21 @@ class WeightGenerator:
         if asked.temperature is not None:
             return asked.temperature
         return float(self.card.get("sampling", {}).get("temperature", 1.0))
+
+    def shrinkage(self, asked: Asked) -> float:
+        """What is asked for, else what the card recommends for zero-shot networks, else 0.
+
+        Raises:
+            ConfigError: it is asked of a model without Newton steps.
+        """
+        if asked.shrinkage and not self.task.size.newton:
+            raise ConfigError(
+                f"shrinkage: {self.card.get('name')} is told no Newton steps to shrink towards"
+            )
+        if asked.shrinkage is not None:
+            return asked.shrinkage
+        recommended = float(self.card.get("sampling", {}).get("shrinkage", 0.0))
+        return recommended if asked.steering == "none" else 0.0
 
     def _steered(self, told: Prompt, asked: Asked) -> Denoiser:
         if asked.steering != "guided":

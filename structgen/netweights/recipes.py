@@ -61,7 +61,8 @@ RECIPES = {
         0.3,
         whole=64,
         tasks=48_000,
-        size={"newton": True, "width": 128},
+        size={"newton": True, "width": 128, "latent": 27},
+        answers=5.0,
         optimisation={"lr": 1.5e-3},
     ),
     "digits-mlp": Recipe(
@@ -74,6 +75,7 @@ RECIPES = {
         pruned=0.25,
         shard=250,
         size={"latent": 48},
+        answers=5.0,
         optimisation={"lr": 1.5e-3},
     ),
 }

@@ -128,6 +128,7 @@ def compare(
     budget: int = 200,
     seed: int = 0,
     temperature: float | None = None,
+    shrinkage: float | None = None,
 ) -> Trial:
     """Everything about one data set.
 
@@ -141,6 +142,7 @@ def compare(
         budget: training steps of the curves.
         seed: of everything random.
         temperature: of the noise; the model's own by default.
+        shrinkage: of the zero-shot networks; the model's own by default.
     """
     net = generator.task.net
     train_table, test_table = split(table)
@@ -150,8 +152,8 @@ def compare(
     random_start = initial(net, [99 * 10**7 + k for k in range(number)])
     made: dict[str, Tensor] = {"random start": random_start}
     seconds = {}
-    for name, steering in (("generated", "none"), ("guided", "guided")):
-        asked = Asked(steering=steering, temperature=temperature)  # type: ignore[arg-type]
+    zero_shot = Asked(steering="none", temperature=temperature, shrinkage=shrinkage)
+    for name, asked in (("generated", zero_shot), ("guided", Asked(temperature=temperature))):
         begin = time.perf_counter()
         made[name] = generator.draw(number, generator.prompt(train_table), asked, seed=seed)
         seconds[name] = time.perf_counter() - begin

@@ -42,12 +42,14 @@ class Sampled:
         tried: webs made in all.
         rejected: number of rejected webs by reason.
         raw: for every web of `webs` what the model drew, before relaxation and scaling.
+        missing: places of the conditions that no web was found for.
     """
 
     webs: list[Web]
     tried: int
     rejected: Mapping[str, int]
     raw: list[Web] = field(repr=False)
+    missing: tuple[int, ...] = ()
 
 
 class WebGenerator:
@@ -108,6 +110,7 @@ class WebGenerator:
         batch: int = 16,
         exact: bool = True,
         candidates: int = 24,
+        complete: bool = True,
     ) -> Sampled:
         """One web for every condition.
 
@@ -125,6 +128,8 @@ class WebGenerator:
             exact: meet numbers of edges by rank and lengths along axes by scaling; otherwise the
                 model's own threads and one scale for all axes, and no choice.
             candidates: webs made for each condition, where one asks for mechanics.
+            complete: refuse to return without a web for every condition; otherwise
+                `Sampled.missing` says which have none (not where one asks for mechanics).
 
         Raises:
             ConfigError: an impossible condition or an option outside its range.
@@ -139,7 +144,14 @@ class WebGenerator:
         choose = exact and candidates > 1 and any(mechanical(one) for one in conditions)
         every = [one for one in conditions for _ in range(candidates if choose else 1)]
         made = self._drawn(every, seed, steps, guidance, tries, batch, exact)
-        if not (exact and any(mechanical(one) for one in conditions)):
+        asked_mechanics = exact and any(mechanical(one) for one in conditions)
+        if made.missing and (complete or asked_mechanics):
+            reasons = ", ".join(f"{n} {r}" for r, n in made.rejected.items())
+            raise DataError(
+                f"{len(made.missing)} of {len(every)} webs have no tension equilibrium after "
+                f"{tries} tries each ({reasons})"
+            )
+        if not asked_mechanics:
             return made
         width = len(every) // len(conditions)
         webs, raw = [], []
@@ -177,15 +189,9 @@ class WebGenerator:
                     web = _judged(raw, one, rejected)
                     if web is not None:
                         found[k] = (web, raw)
-        if len(found) < len(conditions):
-            missing = len(conditions) - len(found)
-            reasons = ", ".join(f"{n} {r}" for r, n in rejected.items())
-            raise DataError(
-                f"{missing} of {len(conditions)} webs have no tension equilibrium after {tries} "
-                f"tries each ({reasons})"
-            )
-        both = [found[k] for k in range(len(conditions))]
-        return Sampled([w for w, _ in both], tried, dict(rejected), [r for _, r in both])
+        both = [found[k] for k in sorted(found)]
+        missing = tuple(k for k in range(len(conditions)) if k not in found)
+        return Sampled([w for w, _ in both], tried, dict(rejected), [r for _, r in both], missing)
 
     def check(self, condition: Mapping[str, float]) -> None:
         """Whether a web with these parameters can be; see `conditions.check`."""

@@ -22,7 +22,7 @@ from structgen.netweights.evaluate import (
 )
 from structgen.netweights.fitting import Fit, accuracy, train
 from structgen.netweights.generator import STEERING, Asked, WeightGenerator
-from structgen.netweights.networks import Perceptron, initial
+from structgen.netweights.networks import Perceptron, canonical, initial
 from structgen.netweights.tables import Table, from_arrays, split
 from structgen.netweights.weights import find_model, shipped
 
@@ -97,6 +97,27 @@ def test_networks_drawn_at_a_low_temperature_are_near_each_other(
         Asked(temperature=1.5)
 
 
+def test_shrunk_networks_lie_between_what_is_drawn_and_the_probe(
+    generator: WeightGenerator,
+) -> None:
+    told = generator.prompt(clusters())
+    net = generator.task.net
+
+    def drawn(**asked: Any) -> torch.Tensor:
+        return generator.draw(3, told, Asked(steps=6, **asked))
+
+    end = canonical(net, generator.task.path(told.x, told.y, told.present)[-1], told.present)
+    far = [float((drawn(steering="none", shrinkage=s) - end).norm(dim=1).mean()) for s in (0, 1)]
+    assert far[1] < 0.05 * far[0], "the coder gives the probe back"
+    half = float((drawn(steering="none", shrinkage=0.5) - end).norm(dim=1).mean())
+    assert 0.3 * far[0] < half < 0.7 * far[0]
+    recommended = generator.card["sampling"]["shrinkage"]
+    assert torch.equal(drawn(steering="none", shrinkage=recommended), drawn(steering="none"))
+    assert torch.equal(drawn(shrinkage=0.0), drawn()), "the rows steer: no shrinkage"
+    with pytest.raises(ConfigError, match="shrinkage: expected 0 to 1"):
+        Asked(shrinkage=1.5)
+
+
 @pytest.mark.parametrize("steering", STEERING[1:])
 def test_steering_lowers_the_loss_of_the_labelled_rows(
     generator: WeightGenerator, steering: Any
@@ -113,7 +134,8 @@ def test_steering_lowers_the_loss_of_the_labelled_rows(
 
     plain = loss(Asked(steps=10, steering="none"))
     assert loss(Asked(steps=10, steering=steering, draws=4)) < plain
-    assert energy(generator.task.state(torch.zeros(2, 17, 24), {}), {}).shape == (2,)
+    size = generator.task.size.latent
+    assert energy(generator.task.state(torch.zeros(2, 17, size), {}), {}).shape == (2,)
 
 
 def test_sparse_networks_are_sparse(generator: WeightGenerator) -> None:
