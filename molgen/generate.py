@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from molgen.steer.optimise import Optimised
     from molgen.steer.rewards import MoleculeReward
 
-__all__ = ["BLOCK", "LANES", "MoleculeGenerator", "Sampling"]
+__all__ = ["BLOCK", "FEWEST", "LANES", "MoleculeGenerator", "Sampling"]
 
 LANES = 4
 """A network call is filled up until its atoms are a multiple of this: matrix kernels treat whole
 tiles of rows alike, so that a molecule does not depend on its neighbours in a batch, to the last
 bit."""
+
+FEWEST = 16
+"""Atoms of a network call, at least: some processors have other kernels for eight rows or fewer."""
 
 
 @dataclass
@@ -390,7 +393,9 @@ class MoleculeGenerator:
                 progress(len(rngs) / steps)
 
         tile = LANES // math.gcd(n_atoms, LANES)
-        filled = rngs + [random.generator(0, k) for k in range(-len(rngs) % tile)]
+        rows = max(len(rngs), -(-FEWEST // n_atoms))
+        rows += -rows % tile
+        filled = rngs + [random.generator(0, k) for k in range(rows - len(rngs))]
         plan = Plan(self.task, request or Request(self.task.sizes), n_atoms, self.device)
         steerer = self.predictor() if plan.request.targets else None
         state, calls = self.drawing(plan, self.denoiser, settings, filled, steerer, done)
