@@ -36,13 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK", "FEWEST", "LANES", "MoleculeGenerator", "Sampling"]
 
-LANES = 4
-"""A network call is filled up until its atoms are a multiple of this: matrix kernels treat whole
-tiles of rows alike, so that a molecule does not depend on its neighbours in a batch, to the last
-bit."""
-
-FEWEST = 16
-"""Atoms of a network call, at least: some processors have other kernels for eight rows or fewer."""
+LANES, FEWEST = 4, 16
+"""A network call has a multiple of so many atoms, and at least so many: matrix kernels treat whole
+tiles of rows alike, and some processors have others for eight rows or fewer; so that a molecule
+does not depend on its neighbours in a batch, to the last bit."""
 
 
 @dataclass
