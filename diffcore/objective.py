@@ -119,7 +119,7 @@ def staged(
     if len(shares) != len(objective.stages) or min(shares) < 0 or sum(shares) <= 0:
         raise ConfigError(f"shares: expected one of every stage, above 0, got {objective.shares}")
     rows = len(next(iter(times.values())))
-    odds = torch.tensor(shares, device=rng.device)
+    odds = torch.tensor(shares, dtype=torch.float32, device=rng.device)
     at = torch.multinomial(odds, rows, replacement=True, generator=rng)
     late = {n: (at < k).to(times[n].dtype) for n, k in place.items()}
     counts = {n: (at == k).to(times[n].dtype) for n, k in place.items()}

@@ -24,6 +24,23 @@ class Size:
     heads: int = 5
 
 
+PERIODS = (3.0, 3000.0)
+"""Shortest and longest period of rotary phases, in tokens."""
+
+
+def turned(x: Tensor, phase: Tensor) -> Tensor:
+    """Pairs of channels [..., L, 2 C] turned by phases [..., L, C] (rotary; Su et al. 2021)."""
+    one, other = x.chunk(2, -1)
+    cos, sin = phase.cos(), phase.sin()
+    return torch.cat([one * cos - other * sin, one * sin + other * cos], -1)
+
+
+def frequencies(channels: int) -> Tensor:
+    """Of rotary phases [channels / 2]: periods spread evenly in their logarithm."""
+    low, high = PERIODS
+    return 2 * torch.pi / (low * (high / low) ** torch.linspace(0, 1, channels // 2))
+
+
 class Block(nn.Module):
     """Attention and a gated layer, both modulated by what the network is told (DiT, 2023)."""
 
@@ -39,13 +56,31 @@ class Block(nn.Module):
         nn.init.zeros_(self.told.weight)
         nn.init.zeros_(self.told.bias)
 
-    def forward(self, h: Tensor, told: Tensor, causal: bool) -> Tensor:
-        """Tokens [B, L, D] told [B, D] -> [B, L, D]."""
+    def forward(
+        self,
+        h: Tensor,
+        told: Tensor,
+        causal: bool,
+        phase: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Tokens [B, L, D] told [B, D] -> [B, L, D].
+
+        Args:
+            h: tokens.
+            told: what modulates them.
+            causal: no token sees a later one.
+            phase: of every token [L, D / heads / 2], for rotary attention.
+            mask: tokens that are there [B, L]; all by default.
+        """
         a, b, c, d, e, f = self.told(F.silu(told)).unsqueeze(1).chunk(6, -1)
         x = self.first(h) * (1 + a) + b
         parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = parts.unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        if phase is not None:
+            q, k = turned(q, phase), turned(k, phase)
+        seen = None if mask is None else mask[:, None, None, :]
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal)
         h = h + (1 + c) * self.out(x.transpose(1, 2).flatten(-2))
         x = self.second(h) * (1 + d) + e
         out: Tensor = h + (1 + f) * self.inner(x)
@@ -58,7 +93,8 @@ class TokenNetwork(nn.Module):
     Args:
         size: of the network.
         classes: of a token.
-        length: tokens of a row, at most.
+        length: tokens of a row, at most; None if tokens are told apart by rotary phases, for rows
+            of any length.
         numbers: that it is told, and that it predicts if ``reads``.
         out: features that are predicted of a token; its classes by default.
         causal: no token sees a later one.
@@ -66,11 +102,13 @@ class TokenNetwork(nn.Module):
         both: there is a second head, for the numbers: see `both`.
     """
 
+    turns: Tensor | None
+
     def __init__(
         self,
         size: Size,
         classes: int,
-        length: int,
+        length: int | None,
         numbers: int,
         *,
         out: int | None = None,
@@ -82,7 +120,10 @@ class TokenNetwork(nn.Module):
         d = size.width
         self.causal, self.reads = causal, reads
         self.token, self.previous = nn.Linear(classes, d), nn.Linear(classes, d, bias=False)
-        self.place = nn.Parameter(0.02 * torch.randn(length, d))
+        if length is not None:
+            self.place = nn.Parameter(0.02 * torch.randn(length, d))
+        turns = None if length is not None else frequencies(d // size.heads)
+        self.register_buffer("turns", turns, persistent=False)
         self.told = nn.Sequential(nn.Linear(2 * numbers + 17, d), nn.SiLU(), nn.Linear(d, d))
         self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
         self.norm = nn.LayerNorm(d)
@@ -91,7 +132,12 @@ class TokenNetwork(nn.Module):
             self.answer = nn.Sequential(nn.Linear(2 * d, d), nn.SiLU(), nn.Linear(d, numbers))
 
     def forward(
-        self, features: Tensor, numbers: Tensor, time: Tensor, previous: Tensor | None = None
+        self,
+        features: Tensor,
+        numbers: Tensor,
+        time: Tensor,
+        previous: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """See the class.
 
@@ -100,11 +146,12 @@ class TokenNetwork(nn.Module):
             numbers: [B, P], NaN where not told.
             time: [B].
             previous: the last prediction [B, L, K].
+            mask: tokens that are there [B, L]; all by default.
 
         Returns:
             [B, L, K] (``out`` in place of K if given), or [B, P].
         """
-        h, told = self._hidden(features, numbers, time, previous)
+        h, told = self._hidden(features, numbers, time, previous, mask)
         if self.reads:
             h = h.mean(1) + told
         out: Tensor = self.head(self.norm(h))
@@ -128,16 +175,26 @@ class TokenNetwork(nn.Module):
         return self.head(h), self.answer(torch.cat([mean, end], 1))
 
     def _hidden(
-        self, features: Tensor, numbers: Tensor, time: Tensor, previous: Tensor | None
+        self,
+        features: Tensor,
+        numbers: Tensor,
+        time: Tensor,
+        previous: Tensor | None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Features of the tokens [B, L, D] and of what was told [B, D]."""
         known = ~numbers.isnan()
         angles = time.unsqueeze(1) * torch.pi * 2.0 ** torch.arange(-1, 7, device=time.device)
         waves = torch.cat([time.unsqueeze(1), angles.sin(), angles.cos()], 1)
         told = self.told(torch.cat([numbers.nan_to_num(0.0), known.to(waves.dtype), waves], 1))
-        h = self.token(features) + self.place[: features.shape[1]]
+        h, phase = self.token(features), None
+        if self.turns is None:
+            h = h + self.place[: features.shape[1]]
+        else:
+            at = torch.arange(features.shape[1], dtype=h.dtype, device=h.device)
+            phase = at.unsqueeze(1) * self.turns
         if previous is not None:
             h = h + self.previous(previous)
         for block in self.blocks:
-            h = block(h, told, self.causal)
+            h = block(h, told, self.causal, phase, mask)
         return h, told

@@ -14,6 +14,8 @@ def train_webs(
     out: str = "runs/webs",
     resume: bool = False,
     number: int | None = None,
+    stage: int | None = None,
+    start_from: str | None = None,
     seed: int = 0,
     accelerator: str = "cpu",
     threads: int = 1,
@@ -26,6 +28,9 @@ def train_webs(
         out: folder of the checkpoint, the curve and the weights.
         resume: continue from the folder's checkpoint.
         number: training webs; the recipe's number if left out.
+        stage: train one stage only, counted from 0, of a model whose fields are drawn one after
+            another.
+        start_from: model of the same recipe, by name or path, whose weights are trained further.
         seed: of weights, order and noise.
         accelerator: Lightning's: cpu, gpu or auto.
         threads: of the tensor library.
@@ -42,7 +47,7 @@ def train_webs(
     from tqdm import tqdm
 
     from diffcore import random, training
-    from diffcore.checkpoint import save_weights
+    from diffcore.checkpoint import fill_module, load_card, load_weights, save_weights
     from diffcore.memory import keep_freed_memory
     from diffcore.objective import Objective
     from pipelines.train import hardware, seconds
@@ -50,12 +55,16 @@ def train_webs(
     from structgen.webs.methods import statistics, task_for
     from structgen.webs.recipes import recipe as find
     from structgen.webs.recipes import values_for, webs_of
+    from structgen.webs.weights import find_model
 
     chosen, budget = find(recipe), training.Budget(seconds(max_time))
     number = chosen.number if number is None else number
     for name, value in (("number", number), ("threads", threads)):
         if value < 1:
             raise ConfigError(f"--{name}: expected at least 1, got {value}")
+    stages = len(chosen.objective.get("stages", ()))
+    if stage is not None and not 0 <= stage < stages:
+        raise ConfigError(f"--stage: {recipe} has {stages} stages, got {stage}")
     folder = Path(out)
     if (folder / "last.ckpt").exists() and not resume:
         raise OutputError(f"{folder} holds a training run already; give --resume or another --out")
@@ -69,7 +78,12 @@ def train_webs(
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(random.generator(seed).get_state())
         network = task.build()
+    if start_from is not None:
+        path = find_model(start_from)
+        fill_module(network, load_weights(path, load_card(path)), path)
     options = {"self_condition": 0.0, "condition_drop": 0.15, **chosen.objective}
+    if stage is not None:
+        options["shares"] = tuple(float(k == stage) for k in range(len(options["stages"])))
     objective = Objective(**options)
     module = training.Diffusion(
         network,

@@ -12,16 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def turned(x: Tensor, phase: Tensor) -> Tensor:
-    """Pairs of channels [B, H, N, C] turned by phases [B, 1, N, C / 2]."""
-    one, other = x.chunk(2, -1)
-    cos, sin = phase.cos(), phase.sin()
-    return torch.cat([one * cos - other * sin, one * sin + other * cos], -1)
-
-
-PERIODS = (3.0, 3000.0)
-"""Shortest and longest period of the phases, in nodes."""
+from diffcore.transformer import frequencies, turned
 
 CHANNELS = 16
 """Of a head."""
@@ -45,9 +36,7 @@ class OrderAttention(nn.Module):
         self.nearness = nn.Linear(scalars, heads)
         self.heard = nn.Linear(heads * (self.width + 2), scalars)
         self.steps = nn.Linear(scalars, heads)
-        low, high = PERIODS
-        periods = low * (high / low) ** torch.linspace(0, 1, self.width // 2)
-        self.register_buffer("frequencies", 2 * torch.pi / periods)
+        self.register_buffer("frequencies", frequencies(self.width))
         nn.init.zeros_(self.steps.weight)
         nn.init.zeros_(self.steps.bias)
 

@@ -67,8 +67,8 @@ def relax(web: Web, *, rounds: int = 3, keep_shape: bool = False) -> Web:
     Args:
         web: its tensions, where above 0, are the aim; elsewhere the median of the others, or 1 uN.
         rounds: times the force densities are set anew from the aim and the lengths.
-        keep_shape: take force densities with which the web is as near as possible to an
-            equilibrium as it stands (bounded least squares), instead of those of the aim.
+        keep_shape: take force densities whose equilibrium is near to the web as it stands, instead
+            of those of the aim (`nearest_density`).
 
     Raises:
         NoEquilibrium: ``dangling`` threads, or nodes that ``collapsed`` into each other.
@@ -132,54 +132,51 @@ def residual(web: Web) -> float:
     return float(np.linalg.norm(force[free], axis=1).max() / max(web.tension.max(), 1e-300))
 
 
-def nearest_density(web: Web, aim: Floats, damping: float = 0.1) -> Floats:
-    """Force densities [E] that nearly balance the nodes where they are.
+def nearest_density(web: Web, aim: Floats, damping: float = 1e-2) -> Floats:
+    """Force densities [E] > 0 whose equilibrium is near to where the nodes are.
 
-    Minimises |forces on free nodes|^2 + damping^2 |tension - aim|^2 over q >= 0.02 of the aim.
+    Minimises the mean squared distance of the free nodes from their places, in mean lengths of a
+    thread, + damping times the mean square of log(q / q of the aim), by a quasi-Newton method with
+    the adjoint gradient: with x(q) in equilibrium and L y = x(q) - x, the derivative by q of the
+    thread from i to j is -(y_j - y_i) . (x_j - x_i).
 
     Args:
-        web: as it stands.
+        web: as it stands; every part is held.
         aim: tensions that are wanted [E], uN.
         damping: weight of the wanted tensions.
     """
-    from scipy.sparse import csr_matrix, diags_array, eye_array, vstack
-
-    lengths = web.lengths
-    free = ~web.anchors
-    units = web.spans / lengths[:, None]
-    to_nodes = incidence(web).T.tocsr()[free]
-    # unknowns are tensions relative to the aim
-    rows = [to_nodes @ diags_array(units[:, k] * aim / aim.mean()) for k in range(3)]
-    matrix = csr_matrix(vstack([*rows, damping * eye_array(web.n_edges)]))
-    right = np.concatenate([np.zeros(3 * int(free.sum())), np.full(web.n_edges, damping)])
-    solver = _exact if web.n_edges <= EXACT else _descended
-    return np.asarray(np.maximum(solver(matrix, right), LEAST) * aim / lengths)
-
-
-EXACT = 400
-"""Threads up to which the bounded least squares are solved by dense matrices."""
-
-LEAST = 0.02
-"""Smallest tension, as a share of the aim."""
-
-
-def _exact(matrix: Any, right: Floats) -> Floats:
-    from scipy.optimize import lsq_linear
-
-    options = {"bounds": (LEAST, np.inf), "lsq_solver": "exact", "max_iter": 30, "tol": 1e-6}
-    return np.asarray(lsq_linear(matrix.toarray(), right, **options).x)
-
-
-def _descended(matrix: Any, right: Floats) -> Floats:
-    """The same by a bounded quasi-Newton method: a large net in a second, to four digits."""
     from scipy.optimize import minimize
+    from scipy.sparse import csc_matrix, diags_array
+    from scipy.sparse.linalg import splu
 
-    def cost(x: Floats) -> tuple[float, Floats]:
-        off = matrix @ x - right
-        return 0.5 * float(off @ off), np.asarray(matrix.T @ off)
+    free, unit = ~web.anchors, float(web.lengths.mean())
+    base = aim / np.maximum(web.lengths, 0.05 * unit)
+    if not free.any():
+        return np.asarray(base)
+    ends = incidence(web).tocsc()
+    to_free, held = ends[:, free], ends[:, web.anchors] @ web.pos[web.anchors]
+    before, weight = web.pos[free], 1 / (unit**2 * int(free.sum()))
 
-    start = np.ones(matrix.shape[1])
-    options = {"maxiter": 1000, "maxfun": 1500, "maxcor": 20, "ftol": 1e-10, "gtol": 1e-7}
-    bounds = [(LEAST, None)] * len(start)
+    def cost(logs: Floats) -> tuple[float, Floats]:
+        q = base / base.mean() * np.exp(logs)
+        matrix = csc_matrix(to_free.T @ diags_array(q) @ to_free)
+        factor = splu(matrix, permc_spec="MMD_AT_PLUS_A")
+        x = factor.solve(-(to_free.T @ (q[:, None] * held)))
+        off = x - before
+        y = factor.solve(off)
+        slope = -weight * q * ((to_free @ y) * (to_free @ x + held)).sum(1)
+        value = 0.5 * (weight * (off**2).sum() + damping * (logs**2).mean())
+        return float(value), slope + damping * logs / len(logs)
+
+    start = np.zeros(web.n_edges)
+    options = {"maxiter": MOST, "maxcor": 20, "ftol": 1e-9, "gtol": 1e-9}
+    bounds = [(-WIDEST, WIDEST)] * web.n_edges
     found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return np.asarray(found.x)
+    return np.asarray(base * np.exp(found.x))
+
+
+MOST = 200
+"""Steps of the search for the nearest equilibrium."""
+
+WIDEST = 5.0
+"""Largest factor between a force density and the one that was wanted, as a logarithm."""

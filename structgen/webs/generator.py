@@ -25,12 +25,12 @@ from diffcore.errors import ConfigError, DataError, ModelFileError
 from diffcore.guidance import classifier_free, conditioned
 from structgen.webs.conditions import check, length_factors
 from structgen.webs.equilibrium import NoEquilibrium, relax
-from structgen.webs.holding import without_loose_parts
 from structgen.webs.methods import task_from_json
+from structgen.webs.selection import chosen_threads
 from structgen.webs.silk import with_silk_sizes
 from structgen.webs.targets import mechanical, nearest
 from structgen.webs.task import CONDITIONS, Draft, WebTask
-from structgen.webs.web import Floats, Ints, Web, make_web
+from structgen.webs.web import Web, make_web
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,8 @@ class WebGenerator:
             for start in range(0, len(alike), width):
                 rows = alike[start : start + width]
                 denoiser = self._told(told[rows], guidance)
-                drafts = self.task.propose(denoiser, size, [rngs[k] for k in rows], steps)
+                wanted = [_whole(met[k].get("n_edges")) for k in rows]
+                drafts = self.task.propose(denoiser, size, [rngs[k] for k in rows], steps, wanted)
                 for k, draft in zip(rows, drafts, strict=True):
                     webs[k] = web_of(draft, met[k].get("n_edges"))
         return [webs[k] for k in range(len(asked))]
@@ -265,13 +266,15 @@ def web_of(draft: Draft, n_edges: float | None = None) -> Web:
     number = min(max(wanted, n - 1), n * (n - 1) // 2)
     draft = with_pairs(draft, number)
     likely = 1 - draft.chance[:, 0]
-    chosen = likely_edges(n, draft.pairs, likely, number)
-    if n_edges is not None:
-        chosen = without_loose_parts(n, draft.pairs, likely, chosen, draft.held)
+    chosen = chosen_threads(n, draft.pairs, likely, number, draft.held, n_edges is not None)
     pairs = draft.pairs[chosen]
     kinds = draft.chance[chosen, 1:].argmax(-1)
     ends = np.bincount(pairs.ravel(), minlength=n) == 1
     return make_web(draft.pos, pairs, thread=kinds, anchors=np.flatnonzero(draft.held | ends))
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def _one_scale(asked: Mapping[str, float]) -> dict[str, float]:
@@ -326,27 +329,6 @@ def with_pairs(draft: Draft, number: int) -> Draft:
         pairs=np.concatenate([draft.pairs, np.column_stack([i[extra], j[extra]])]),
         chance=np.concatenate([draft.chance, none]),
     )
-
-
-def likely_edges(n: int, pairs: Ints, probability: Floats, number: int) -> Ints:
-    """Places of the most likely threads [number]: a maximum spanning tree, then others by rank.
-
-    Args:
-        n: number of nodes.
-        pairs: [M, 2], the smaller node first; they join all nodes.
-        probability: of a thread at every pair [M].
-        number: at least n - 1, at most M.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import minimum_spanning_tree
-
-    cost = 1 - np.log(np.clip(probability, 1e-12, 1))
-    tree = minimum_spanning_tree(coo_array((cost, tuple(pairs.T)), shape=(n, n)).tocsr()).tocoo()
-    low, high = np.minimum(tree.row, tree.col), np.maximum(tree.row, tree.col)
-    inside = np.isin(pairs[:, 0] * n + pairs[:, 1], low.astype(np.int64) * n + high)
-    order = np.argsort(-np.clip(probability, 1e-12, 1), kind="stable")
-    rest = order[~inside[order]][: number - int(inside.sum())]
-    return np.concatenate([np.flatnonzero(inside), rest])
 
 
 def finished(raw: Web, asked: Mapping[str, float]) -> Web:

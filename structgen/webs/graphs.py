@@ -131,7 +131,12 @@ class GraphTask(WebTask):
         return encoded(self.data, webs, values)
 
     def propose(
-        self, denoiser: Denoiser, size: int, rngs: list[torch.Generator], steps: int
+        self,
+        denoiser: Denoiser,
+        size: int,
+        rngs: list[torch.Generator],
+        steps: int,
+        wanted: Sequence[int | None] = (),
     ) -> list[Draft]:
         """See `propose_graphs`."""
         return propose_graphs(self, denoiser, size, rngs, steps)
@@ -139,10 +144,7 @@ class GraphTask(WebTask):
 
 @dataclass(frozen=True)
 class GraphDenoiser:
-    """A network of positions, anchors and pairs in the x0 convention.
-
-    A state with lists of neighbours (``near``) has its pairs in these lists.
-    """
+    """A network of positions, anchors and pairs in the x0 convention."""
 
     network: nn.Module
     processes: Mapping[str, Process]
@@ -150,7 +152,6 @@ class GraphDenoiser:
     def __call__(self, state: State, times: Times, context: Context) -> State:
         """Predict the clean state: means and class probabilities."""
         pos = state["pos"]
-        lists = {"near": state["near"]} if "near" in state else {}
         raw = self.network(
             pos,
             F.one_hot(state["anchor"], 2).to(pos.dtype),
@@ -158,7 +159,6 @@ class GraphDenoiser:
             times,
             state.mask,
             condition_of(state),
-            **lists,
         )
         return State(
             {

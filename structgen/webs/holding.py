@@ -19,13 +19,14 @@ GROUND = -1
 """The node that stands for everything the anchors hold on to."""
 
 
-def grounded(n: int, pairs: Ints, held: Bools) -> nx.Graph:
-    """The graph of threads [M, 2], with `GROUND` joined to nodes that are held or are ends."""
+def grounded(n: int, pairs: Ints, held: Bools, ends_hold: bool = True) -> nx.Graph:
+    """The graph of threads [M, 2], with `GROUND` joined to nodes that are held (or are ends)."""
     graph = nx.Graph()
     graph.add_nodes_from(range(n))
     graph.add_edges_from(pairs.tolist())
-    ends = np.bincount(pairs.ravel(), minlength=n) == 1
-    graph.add_edges_from((GROUND, k) for k in np.flatnonzero(held | ends).tolist())
+    if ends_hold:
+        held = held | (np.bincount(pairs.ravel(), minlength=n) == 1)
+    graph.add_edges_from((GROUND, k) for k in np.flatnonzero(held).tolist())
     return graph
 
 
@@ -47,7 +48,7 @@ def loose_parts(graph: nx.Graph) -> list[tuple[int, set[int]]]:
 
 
 def without_loose_parts(
-    n: int, pairs: Ints, probability: Floats, chosen: Ints, held: Bools
+    n: int, pairs: Ints, probability: Floats, chosen: Ints, held: Bools, ends_hold: bool = True
 ) -> Ints:
     """As many threads, so that no part hangs from one node, as far as that can be.
 
@@ -60,12 +61,13 @@ def without_loose_parts(
         probability: of it [M].
         chosen: places of the threads; they join all nodes.
         held: nodes that are held [N].
+        ends_hold: nodes with one thread are held, too; otherwise they are loose parts.
 
     Returns:
         Places of the threads, as many as ``chosen``.
     """
     for _ in range(MOST):
-        graph = grounded(n, pairs[chosen], held)
+        graph = grounded(n, pairs[chosen], held, ends_hold)
         if GROUND not in graph:
             return chosen
         loose = loose_parts(graph)
@@ -79,7 +81,7 @@ def without_loose_parts(
             return chosen
         added = int(np.argmax(np.where(bridge, probability, -1.0)))
         more = np.append(chosen, added)
-        swapped = _left_out(n, pairs, probability, more, held, len(blocks(graph)))
+        swapped = _left_out(n, pairs, probability, more, held, len(blocks(graph)), ends_hold)
         if swapped is None:
             return chosen
         chosen = swapped
@@ -87,12 +89,18 @@ def without_loose_parts(
 
 
 def _left_out(
-    n: int, pairs: Ints, probability: Floats, chosen: Ints, held: Bools, before: int
+    n: int,
+    pairs: Ints,
+    probability: Floats,
+    chosen: Ints,
+    held: Bools,
+    before: int,
+    ends_hold: bool,
 ) -> Ints | None:
     """The threads without the least likely one (the last is new) that no part needs."""
     for place in np.argsort(probability[chosen[:-1]], kind="stable")[:MOST]:
         rest = np.delete(chosen, place)
-        graph = grounded(n, pairs[rest], held)
+        graph = grounded(n, pairs[rest], held, ends_hold)
         # one that makes an end of a node would make an anchor of it
         short = np.bincount(pairs[rest].ravel(), minlength=n)[pairs[chosen[place]]].min() < 2
         if not short and nx.is_connected(graph) and len(blocks(graph)) < before:

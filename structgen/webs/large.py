@@ -1,49 +1,63 @@
-"""Large webs: first places, then threads between near ones; an equivariant model of both stages.
+"""Large webs: first threads, then places; two networks whose cost grows with the nodes.
 
-Places have unit spread, so that distances of neighbours fall with the number of nodes.
+What is joined to what is drawn as a band along the order of nodes (`bands`), then where nodes are,
+equivariantly, when the threads are known (`sparse`). Places have unit spread, so that distances of
+neighbours fall with the number of nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffcore.denoisers import Denoiser
+from diffcore.coupling import align_noise
+from diffcore.denoisers import Context, Denoiser, as_clean, with_temperature
 from diffcore.domains import Nodes, Points, Slots
 from diffcore.processes import Categorical, Gaussian, Process, marginal_kernel
 from diffcore.samplers import prior, sample, solver
 from diffcore.schedules import FlowTime, power_grid
-from diffcore.state import State
-from structgen.webs.graphs import GraphDenoiser
+from diffcore.state import State, Times
+from diffcore.transformer import Size
+from structgen.webs.bands import CERTAIN, BandNetwork, band, there
+from structgen.webs.graphs import condition_of
+from structgen.webs.layout import flat_layout, random_turn
 from structgen.webs.measures import AXES
-from structgen.webs.neighbours import nearest, paired
 from structgen.webs.order import order
+from structgen.webs.selection import chosen_threads
 from structgen.webs.sparse import SparseConfig, SparseNetwork
 from structgen.webs.task import CLASSES, CONDITIONS, LAST_TIME, Draft, Values, WebTask
-from structgen.webs.web import Web
+from structgen.webs.web import Bools, Floats, Ints, Web
 
-STAGES = (("pos", "anchor"), ("edge",))
+STAGES = (("edge", "anchor"), ("pos",))
 """Fields that are drawn one after another."""
 
-POWER = 2.5
-"""Of the time grid of places: fine where places of neighbours are told apart."""
+POWER = {"edge": 2.0, "pos": 1.5}
+"""Of the time grids: finer where it is decided which of two near nodes is meant."""
 
-FEWER = 0.5
-"""Steps of the threads, as a share of those of the places."""
+MORE, TEMPERATURE = 2, 0.8
+"""Steps of the threads, as a multiple of those of the places, and the temperature of their classes.
+Both were chosen, with the sampler that forgets, on webs that nothing else is measured on."""
+
+LEAST_HELD = 3
+"""Nodes of a web that hold it, at least."""
+
+SKETCHED, TURNS = 0.8, 8
+"""Time at which places begin, from a sketch (`layout`), and turns of it that are tried."""
 
 
 @dataclass(frozen=True)
 class SparseTask(WebTask):
-    """An equivariant network on nearest neighbours: cost and memory grow with the nodes.
+    """Threads in a band, then places on near neighbours.
 
     Attributes:
-        network: its size.
-        slots: class probabilities of the pairs of neighbours in the training data.
+        network: sizes.
+        slots: class probabilities of the band's places in the training data.
     """
 
     network: SparseConfig = field(default_factory=SparseConfig)
@@ -51,7 +65,6 @@ class SparseTask(WebTask):
     method: ClassVar[str] = "sparse"
     ordered: ClassVar[bool] = False
     together: ClassVar[int] = 4000
-    beyond: ClassVar[float] = 5.0
 
     def processes(self) -> dict[str, Process]:
         """Places by flow matching; anchors and threads by classes that fall to the marginals."""
@@ -60,79 +73,219 @@ class SparseTask(WebTask):
         return {
             "pos": Gaussian(FlowTime(), Points()),
             "anchor": Categorical(FlowTime(), Nodes(), anchor),
-            "edge": Categorical(FlowTime(), Slots(self.network.neighbours), edge),
+            "edge": Categorical(FlowTime(), Slots(self.data.reach), edge),
         }
 
     def fitted(self, webs: Sequence[Web]) -> SparseTask:
-        """The task with the shares of classes among the pairs of neighbours."""
+        """The task with the shares of classes among the places of the band."""
         return replace(self, slots=slot_shares(self, webs))
 
-    def build(self) -> SparseNetwork:
+    def build(self) -> LargeNetwork:
         """A network with fresh weights."""
-        axial = tuple(CONDITIONS.index(name) for name in AXES)
-        return SparseNetwork(self.network, 2, CLASSES, len(CONDITIONS), axial)
+        return LargeNetwork(self.network, self.data.reach)
 
     def denoiser(self, network: nn.Module, *, taught: bool = False) -> Denoiser:
         """The network in the x0 convention."""
-        return GraphDenoiser(network, self.processes())
+        return LargeDenoiser(cast("LargeNetwork", network), self.processes())
 
     def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
-        """A batch of webs with their parameters, padded to the largest, in the order of `order`.
-
-        Threads between nodes that are no near neighbours are left out.
-        """
+        """A batch of webs with their parameters, padded to the largest, in the order of `order`."""
         webs = [web.take_nodes(order(web, rng)) for web in webs]
-        n = max(self.network.neighbours + 1, *(web.n_nodes for web in webs))
+        n = max(self.network.nearest + 1, *(web.n_nodes for web in webs))
         pos, mask = torch.zeros(len(webs), n, 3), torch.zeros(len(webs), n, dtype=torch.bool)
         anchor = torch.zeros(len(webs), n, dtype=torch.int64)
+        edge = torch.zeros(len(webs), n, self.data.reach, dtype=torch.int64)
         for k, web in enumerate(webs):
             pos[k, : web.n_nodes] = spread_positions(web)
             mask[k, : web.n_nodes] = True
             anchor[k, : web.n_nodes] = torch.from_numpy(web.anchors.astype(np.int64))
-        near = nearest(pos, mask, self.network.neighbours)
-        owner, _ = paired(near)
-        edge = torch.stack([in_lists(web, near[k], owner[k]) for k, web in enumerate(webs)])
+            edge[k, : web.n_nodes] = band(web, self.data.reach)
         told = self.data.condition(values)
-        return State(
-            {"pos": pos, "anchor": anchor, "edge": edge, "near": near, "condition": told}, mask
-        )
+        return State({"pos": pos, "anchor": anchor, "edge": edge, "condition": told}, mask)
 
     def propose(
-        self, denoiser: Denoiser, size: int, rngs: list[torch.Generator], steps: int
+        self,
+        denoiser: Denoiser,
+        size: int,
+        rngs: list[torch.Generator],
+        steps: int,
+        wanted: Sequence[int | None] = (),
     ) -> list[Draft]:
-        """A web of so many nodes for every generator: its places, then its threads."""
-        k, processes, rows = self.network.neighbours, self.processes(), len(rngs)
-        mask = torch.zeros(rows, max(size, k + 1), dtype=torch.bool)
+        """A web of so many nodes for every generator: its threads, then its places."""
+        processes, rows = self.processes(), len(rngs)
+        mask = torch.zeros(rows, max(size, self.network.nearest + 1), dtype=torch.bool)
         mask[:, :size] = True
-        late = power_grid(steps, POWER)
-        waiting = torch.ones_like(late)
-        waiting[-1] = 0
-        grids = {"pos": late, "anchor": late, "edge": waiting}
         start = prior(processes, mask, rngs)
-        made = sample(denoiser, processes, start, grids, rngs, method=solver("ddim"))
-        near = nearest(made["pos"], mask, k)
-        made = made.replace(near=near, edge=processes["edge"].prior(mask, rngs))
-        grid = power_grid(max(2, int(FEWER * steps)))
+        early = power_grid(MORE * steps, POWER["edge"])
+        waiting = torch.ones_like(early)
+        waiting[-1] = 0
+        grids = {"pos": waiting, **dict.fromkeys(STAGES[0], early)}
+        sharper = with_temperature(denoiser, dict.fromkeys(STAGES[0], TEMPERATURE))
+        made = sample(sharper, processes, start, grids, rngs, method=solver("renoise"))
+        last = {"pos": torch.ones(rows), **{n: torch.full((rows,), LAST_TIME) for n in STAGES[0]}}
+        chance = denoiser(made, last, {})
+        wanted = wanted or [None] * rows
+        drawn = [joined_up(made, chance, r, size, wanted[r]) for r in range(rows)]
+        made = made.replace(
+            edge=torch.stack([one.band for one in drawn]),
+            anchor=torch.stack([one.anchor for one in drawn]),
+            pos=start["pos"],
+        )
+        made = sketched(denoiser, made, rngs, size)
+        grid = SKETCHED * power_grid(steps, POWER["pos"])
         made = sample(denoiser, processes, made, grid, rngs, method=solver("ddim"), given=STAGES[0])
-        still = {n: torch.zeros(rows) for n in STAGES[0]}
-        chance = denoiser(made, {**still, "edge": torch.full((rows,), LAST_TIME)}, {})["edge"]
-        owner, _ = paired(near)
         return [
-            draft_of(made.take(torch.tensor([r])), chance[r], owner[r], size) for r in range(rows)
+            Draft(pos[:size].double().numpy(), one.pairs, one.chance, len(one.pairs), one.held)
+            for one, pos in zip(drawn, made["pos"], strict=True)
         ]
 
 
-def draft_of(made: State, chance: Tensor, owner: Tensor, size: int) -> Draft:
-    """The draft of one web [1, N, ...] with the probabilities [N, K, CLASSES] in its lists."""
-    i, slot = owner.nonzero().T
-    j = made["near"][0, i, slot]
-    return Draft(
-        made["pos"][0, :size].double().numpy(),
-        torch.stack([torch.minimum(i, j), torch.maximum(i, j)], 1).numpy(),
-        chance[i, slot].double().numpy(),
-        int((made["edge"][0, i, slot] > 0).sum()),
-        made["anchor"][0, :size].numpy() == 1,
-    )
+@dataclass(frozen=True)
+class Drawn:
+    """The threads of a web, before it has places.
+
+    Attributes:
+        band: classes [N, R].
+        anchor: classes of the nodes [N].
+        pairs: nodes that have a thread [E, 2].
+        chance: probabilities of its classes [E, CLASSES].
+        held: nodes that are held [N].
+    """
+
+    band: Tensor
+    anchor: Tensor
+    pairs: Ints
+    chance: Floats
+    held: Bools
+
+
+def joined_up(made: State, chance: State, row: int, size: int, wanted: int | None) -> Drawn:
+    """The threads that the places of a web are drawn on.
+
+    With a number of threads that is asked for no part hangs from one node, and three nodes at least
+    are held: two would hold a line.
+
+    Args:
+        made: threads and anchors as they were drawn [B, N, ...].
+        chance: probabilities of their classes [B, N, ...].
+        row: which web.
+        size: its nodes.
+        wanted: number of threads; as many as were drawn by default.
+    """
+    exists = there(made.mask[row : row + 1], made["edge"].shape[2])[0]
+    i, place = exists.nonzero().T
+    pairs = torch.stack([i - place - 1, i], 1).numpy()
+    p = chance["edge"][row, i, place].double().numpy()
+    held = made["anchor"][row, :size] == 1
+    if wanted is not None and held.sum() < LEAST_HELD:
+        likely = chance["anchor"][row, :size, 1] + held.to(chance["anchor"].dtype)
+        held = torch.zeros_like(held).index_fill(0, likely.topk(LEAST_HELD).indices, True)
+    number = int(((made["edge"][row] > 0) & exists).sum()) if wanted is None else wanted
+    number = min(max(number, size - 1), len(pairs))
+    whole = wanted is not None
+    chosen = chosen_threads(size, pairs, 1 - p[:, 0], number, held.numpy(), whole, ends_hold=False)
+    band = torch.zeros_like(made["edge"][row])
+    kind = torch.from_numpy(p[chosen, 1:].argmax(-1)) + 1
+    band[i[chosen], place[chosen]] = kind
+    anchor = torch.zeros_like(made["anchor"][row])
+    anchor[:size] = held.to(anchor.dtype)
+    return Drawn(band, anchor, pairs[chosen], p[chosen], held.numpy())
+
+
+def sketched(denoiser: Denoiser, made: State, rngs: list[torch.Generator], size: int) -> State:
+    """Noisy places at the time `SKETCHED`, of which a layout of the threads is the mean.
+
+    The layout has no direction: of `TURNS` turns the one is taken whose places the network, which
+    knows the lengths asked for along axes, changes least.
+
+    Args:
+        denoiser: knows the conditions.
+        made: threads and anchors, and noise in place of places, [B, N, ...].
+        rngs: one a row.
+        size: nodes of the webs.
+    """
+    guess = torch.zeros_like(made["pos"])
+    for r in range(made.rows):
+        i, place = made["edge"][r].nonzero().T
+        pairs = torch.stack([i - place - 1, i], 1).numpy()
+        kinds = made["edge"][r][i, place].numpy() - 1
+        found = flat_layout(size, pairs, kinds, (made["anchor"][r, :size] == 1).numpy())
+        if found is not None:
+            guess[r, :size] = torch.from_numpy(found).to(guess)
+    noise = align_noise(made["pos"], guess, made.mask, permute=False)
+    times = {n: torch.zeros(made.rows) for n in STAGES[0]}
+    times["pos"] = torch.full((made.rows,), SKETCHED)
+    best, least = guess, torch.full((made.rows,), torch.inf)
+    for _ in range(TURNS):
+        turn = torch.stack([random_turn(rng) for rng in rngs]).transpose(1, 2)
+        turned = guess @ turn
+        x = (1 - SKETCHED) * turned + SKETCHED * noise @ turn
+        off = (denoiser(made.replace(pos=x), times, {})["pos"] - turned).square().sum((1, 2))
+        best = torch.where((off < least).reshape(-1, 1, 1), x, best)
+        least = torch.minimum(off, least)
+    return made.replace(pos=best)
+
+
+class LargeNetwork(nn.Module):
+    """The network of the threads and that of the places.
+
+    Args:
+        config: their sizes.
+        reach: places of the band.
+    """
+
+    def __init__(self, config: SparseConfig, reach: int) -> None:
+        super().__init__()
+        axial = tuple(CONDITIONS.index(name) for name in AXES)
+        size = Size(config.width, config.blocks, config.heads)
+        self.threads = BandNetwork(size, reach, 2, len(CONDITIONS))
+        self.places = SparseNetwork(config, 2, len(CONDITIONS), axial)
+
+
+@dataclass(frozen=True)
+class LargeDenoiser:
+    """Both networks in the x0 convention, each for the rows that are at its stage.
+
+    What is not of a row's stage is predicted as it is.
+    """
+
+    network: LargeNetwork
+    processes: Mapping[str, Process]
+
+    def __call__(self, state: State, times: Times, context: Context) -> State:
+        """Predict the clean state: means and class probabilities."""
+        told, dtype = condition_of(state), state["pos"].dtype
+        node = F.one_hot(state["anchor"], 2).to(dtype)
+        raw = {
+            "pos": state["pos"],
+            "anchor": CERTAIN * node,
+            "edge": CERTAIN * F.one_hot(state["edge"], CLASSES).to(dtype),
+        }
+        early = times["edge"] > 0
+        one, other = early.nonzero().squeeze(1), (~early).nonzero().squeeze(1)
+        if len(one):
+            held, threads = self.network.threads(
+                node[one], state["edge"][one], times["edge"][one], state.mask[one], told[one]
+            )
+            raw["anchor"] = raw["anchor"].index_copy(0, one, held.to(dtype))
+            raw["edge"] = raw["edge"].index_copy(0, one, threads.to(dtype))
+        if len(other):
+            places = self.network.places(
+                state["pos"][other],
+                node[other],
+                state["edge"][other],
+                {n: t[other] for n, t in times.items()},
+                state.mask[other],
+                told[other],
+            )
+            raw["pos"] = raw["pos"].index_copy(0, other, places.to(dtype))
+        return State(
+            {
+                n: as_clean(raw[n], state[n], times[n], p, state.mask, "x0")
+                for n, p in self.processes.items()
+            },
+            state.mask,
+        )
 
 
 def spread_positions(web: Web) -> Tensor:
@@ -141,28 +294,13 @@ def spread_positions(web: Web) -> Tensor:
     return torch.from_numpy(centred / np.sqrt((centred**2).mean())).float()
 
 
-def in_lists(web: Web, near: Tensor, owner: Tensor) -> Tensor:
-    """Classes of the pairs that lists [N, K] speak for; 0 where a place speaks for none."""
-    n = near.shape[0]
-    low, high = web.edges.T
-    keys = low * n + high
-    order = np.argsort(keys)
-    i = np.arange(n)[:, None]
-    j = near.numpy()
-    asked = np.minimum(i, j) * n + np.maximum(i, j)
-    place = np.searchsorted(keys[order], asked).clip(0, len(keys) - 1)
-    found = keys[order][place] == asked
-    kind = np.where(found, web.thread[order][place] + 1, 0)
-    return torch.from_numpy(kind) * owner
-
-
 def slot_shares(task: SparseTask, webs: Sequence[Web], at_most: int = 200) -> tuple[float, ...]:
-    """Class probabilities of the pairs of neighbours in some webs."""
+    """Class probabilities of the places of the band in some webs."""
     counts = torch.zeros(CLASSES, dtype=torch.float64)
     rng = np.random.default_rng(0)
     for web in webs[:at_most]:
         state = task.encode([web], [{}], rng)
-        owner, _ = paired(state["near"])
-        counts += torch.bincount(state["edge"][owner], minlength=CLASSES)
+        exists = there(state.mask, task.data.reach)
+        counts += torch.bincount(state["edge"][exists], minlength=CLASSES)
     shares = (counts + 1e-3) / (counts + 1e-3).sum()
     return tuple(round(float(s), 8) for s in shares)

@@ -100,7 +100,12 @@ class AnalogTask(WebTask):
         return np.where(np.array(rows), 1.0, -1.0)
 
     def propose(
-        self, denoiser: Denoiser, size: int, rngs: list[torch.Generator], steps: int
+        self,
+        denoiser: Denoiser,
+        size: int,
+        rngs: list[torch.Generator],
+        steps: int,
+        wanted: Sequence[int | None] = (),
     ) -> list[Draft]:
         """A web of so many nodes for every generator."""
         processes = self.processes()
@@ -194,7 +199,12 @@ class AdjacencyTask(WebTask):
         return encoded(self.data, webs, values, [order(web, rng) for web in webs])
 
     def propose(
-        self, denoiser: Denoiser, size: int, rngs: list[torch.Generator], steps: int
+        self,
+        denoiser: Denoiser,
+        size: int,
+        rngs: list[torch.Generator],
+        steps: int,
+        wanted: Sequence[int | None] = (),
     ) -> list[Draft]:
         """See `graphs.propose_graphs`."""
         return propose_graphs(self, denoiser, size, rngs, steps)

@@ -1,9 +1,10 @@
-"""An equivariant network on the nearest neighbours of every node, for webs of up to 2,000 nodes.
+"""Places of a web whose threads are known: an equivariant network on neighbours.
 
 Message passing in the manner of EGNN (Satorras, Hoogeboom and Welling 2021, eqs. 3-6) over K
-neighbours, with what a node knows of the whole: the mean of all nodes, its place in the second
-moments of the web, and what it hears along the order of nodes (`along`). Axes enter as in
-`network`.
+neighbours, along threads and nearest in space, with what a node knows of the whole: the mean of all
+nodes, its place in the second moments of the web, what it hears along the order of nodes (`along`),
+and the means of noisy places over walks along the threads, which noise leaves little of. Axes enter
+as in `network`.
 
 Shapes: B webs, N nodes, K neighbours, S channels of a node and P of a place in its list.
 """
@@ -18,16 +19,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from structgen.webs.along import OrderAttention
-from structgen.webs.neighbours import gathered, paired, with_chain
+from structgen.webs.bands import WAVES, ranked
+from structgen.webs.neighbours import gathered, joined, nearest
 from structgen.webs.network import Frame, whole_web
+from structgen.webs.task import CLASSES
 
 
 @dataclass(frozen=True)
 class SparseConfig:
-    """Size of the network.
+    """Size of both networks.
 
     Attributes:
-        neighbours: of every node.
+        width: features of a node in the transformer of the threads (`bands`).
+        blocks: of that transformer.
+        threads: neighbours of every node along threads.
+        nearest: neighbours of every node in space.
         layers: message-passing layers.
         scalars: channels of a node.
         pairs: channels of a pair.
@@ -36,30 +42,26 @@ class SparseConfig:
         reach: up to where they are spread, in mean distances of neighbours in a sheet.
     """
 
-    neighbours: int = 16
-    layers: int = 5
+    width: int = 128
+    blocks: int = 5
+    threads: int = 6
+    nearest: int = 6
+    layers: int = 4
     scalars: int = 64
-    pairs: int = 32
+    pairs: int = 24
     heads: int = 8
     radial: int = 12
     reach: float = 6.0
 
 
-WAVES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Periods of a web over which its nodes are told apart by their order."""
+WALKS = (1, 4, 16, 64, 256)
+"""Steps along threads over whose ends places are averaged."""
 
 
-def ranked(rank: Tensor, count: Tensor) -> Tensor:
-    """Where nodes are in the order [B, N, 2 WAVES] of ranks [B, N] and numbers of nodes [B, 1]."""
-    share = (rank.to(count.dtype) / count.clamp_min(1)).unsqueeze(-1)
-    phase = 2 * torch.pi * share * torch.tensor(WAVES, dtype=count.dtype, device=count.device)
-    return torch.cat([torch.sin(phase), torch.cos(phase)], -1)
-
-
-def apart(rank: Tensor, near: Tensor, count: Tensor) -> Tensor:
+def apart(near: Tensor, count: Tensor) -> Tensor:
     """How far neighbours [B, N, K] are in the order: in nodes, and in rows of the web [..., 2]."""
-    theirs = rank.gather(1, near.flatten(1)).reshape(near.shape)
-    far = (theirs - rank.unsqueeze(-1)).to(count.dtype)
+    here = torch.arange(near.shape[1], device=near.device).reshape(1, -1, 1)
+    far = (near - here).to(count.dtype)
     return torch.stack([torch.asinh(far), far / count.clamp_min(1).sqrt().unsqueeze(-1)], -1)
 
 
@@ -74,7 +76,7 @@ class Whole:
         level: noise of the positions [B, 1, 1].
         near: neighbours [B, N, K].
         real: 1 for those that are another node [B, N, K].
-        rank: place of every node in the order [B, N].
+        guesses: places of unit spread that walks along the threads leave, [B, N, 3] each.
     """
 
     mask: Tensor
@@ -83,7 +85,7 @@ class Whole:
     level: Tensor
     near: Tensor
     real: Tensor
-    rank: Tensor
+    guesses: tuple[Tensor, ...]
 
     def mean(self, x: Tensor) -> Tensor:
         """Over real nodes [B, 1, C] of [B, N, C]."""
@@ -106,9 +108,10 @@ def seen(p: Tensor, whole: Whole, config: SparseConfig) -> tuple[Tensor, Tensor]
 
 
 def placed(p: Tensor, whole: Whole) -> tuple[Tensor, Tensor]:
-    """A node's place in the whole: vectors [B, N, 3, 3] (p, M p, M^2 p) and invariants [B, N, 6].
+    """A node's place in the whole: vectors [B, N, 3 + W, 3] and invariants [B, N, 6 + 2 W].
 
-    M are the second moments over their trace: they know how flat the web is, and where its plane.
+    The vectors are p, M p, M^2 p and those from p to the W guesses. M are the second moments over
+    their trace: they know how flat the web is, and where its plane.
     """
     count = whole.mask.sum(1).reshape(-1, 1, 1).clamp_min(1)
     moments = torch.einsum("bni,bnj->bij", p * whole.mask.unsqueeze(-1), p) / count
@@ -118,7 +121,10 @@ def placed(p: Tensor, whole: Whole) -> tuple[Tensor, Tensor]:
     products = torch.stack([(p * p).sum(-1), (p * once).sum(-1), (once * once).sum(-1)], -1)
     coordinates = torch.einsum("bnc,bac->bna", p, whole.frame.axes).abs()
     coordinates = coordinates * whole.frame.told.reshape(-1, 1, 1)
-    return torch.stack([p, once, twice], 2), torch.cat([products, coordinates], -1).log1p()
+    away = [guess - p for guess in whole.guesses]
+    far = [x.pow(2).sum(-1) for x in (*away, *whole.guesses)]
+    told = torch.cat([products, coordinates, torch.stack(far, -1)], -1)
+    return torch.stack([p, once, twice, *away], 2), told.log1p()
 
 
 class SparseLayer(nn.Module):
@@ -129,7 +135,7 @@ class SparseLayer(nn.Module):
         c = config
         self.config = c
         self.norm, self.pair_norm = nn.LayerNorm(c.scalars), nn.LayerNorm(c.pairs)
-        self.place = nn.Linear(6, c.scalars)
+        self.place = nn.Linear(6 + 2 * len(WALKS), c.scalars)
         self.target = nn.Linear(c.scalars, c.pairs)
         self.source = nn.Linear(c.scalars, c.pairs + c.scalars, bias=False)
         self.pair = nn.Linear(c.pairs + c.radial + 5, c.pairs, bias=False)
@@ -139,7 +145,7 @@ class SparseLayer(nn.Module):
             nn.SiLU(),
             nn.Linear(2 * c.scalars, c.scalars),
         )
-        self.steps = nn.Linear(c.scalars, 3)
+        self.steps = nn.Linear(c.scalars, 3 + len(WALKS))
         self.along = OrderAttention(c.scalars, c.heads)
 
     def forward(
@@ -147,7 +153,8 @@ class SparseLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Nodes [B, N, S], places of the lists [B, N, K, P] and positions [B, N, 3], updated."""
         c, real = self.config, whole.real
-        told, shift = self.along(s, p, whole.rank, whole.mask > 0)
+        rank = torch.arange(p.shape[1], device=p.device).expand(p.shape[:2])
+        told, shift = self.along(s, p, rank, whole.mask > 0)
         s, p = s + told, p + whole.level * shift * whole.mask.unsqueeze(-1)
         away, invariants = seen(p, whole, c)
         vectors, place = placed(p, whole)
@@ -171,104 +178,67 @@ class SparseLayer(nn.Module):
 
 
 class SparseNetwork(nn.Module):
-    """Embeddings, layers and heads.
+    """Embeddings and layers.
 
     Args:
         config: the size.
         nodes: classes of a node.
-        pairs: classes of a pair.
         conditions: numbers given for a whole web; NaN for one that is not given.
         axial: which of them speak of the axes x, y, z.
     """
 
     def __init__(
-        self,
-        config: SparseConfig,
-        nodes: int,
-        pairs: int,
-        conditions: int,
-        axial: tuple[int, ...] = (),
+        self, config: SparseConfig, nodes: int, conditions: int, axial: tuple[int, ...] = ()
     ) -> None:
         super().__init__()
         c = config
         self.config, self.axial = c, tuple(axial)
         self.embed = nn.Linear(nodes + 2 * conditions + 13 + 2 * len(WAVES), c.scalars)
-        self.embed_pair = nn.Linear(pairs + 3, c.pairs)
+        self.embed_pair = nn.Linear(CLASSES + 2, c.pairs)
         self.layers = nn.ModuleList(SparseLayer(c) for _ in range(c.layers))
-        self.norm = nn.LayerNorm(c.scalars)
-        self.head_node = nn.Linear(c.scalars, nodes)
-        self.head_sum = nn.Linear(c.scalars, c.pairs)
-        self.head_pair = nn.Sequential(
-            nn.Linear(2 * c.pairs + c.radial + 5, c.pairs), nn.SiLU(), nn.Linear(c.pairs, pairs)
-        )
 
     def forward(
         self,
         pos: Tensor,
         node: Tensor,
-        pair: Tensor,
+        edge: Tensor,
         times: Mapping[str, Tensor],
         mask: Tensor,
         condition: Tensor,
-        near: Tensor | None = None,
-        rank: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Predict every field.
-
-        Pairs are seen and predicted in the lists of ``near``. While positions are noisy, pairs are
-        not looked at, and lists hold half the nearest nodes, as far as these can be told, and half
-        those before and behind in the order of nodes, which noise does not hide.
+    ) -> Tensor:
+        """The clean places [B, N, 3].
 
         Args:
             pos: [B, N, 3], centred.
             node: one-hot [B, N, nodes].
-            pair: one-hot [B, N, K, pairs], of the places that speak for their pair.
+            edge: classes of the band [B, N, R].
             times: [B] of the fields ``pos``, ``anchor``, ``edge``.
             mask: [B, N].
             condition: [B, C], NaN where nothing is given.
-            near: neighbours [B, N, K].
-            rank: place of every node in the order of the web (`order`) [B, N]; as they come by
-                default.
-
-        Returns:
-            ``pos`` [B, N, 3] and logits of ``anchor`` [B, N, nodes] and ``edge`` [B, N, K, pairs],
-            where a place that does not speak for a pair is sure of class 0.
         """
         b, n = mask.shape
         count = mask.sum(1, keepdim=True).to(pos.dtype)
         t, told, everything = whole_web(times, condition, self.axial, count / 300)
-        still = (t[:, 0] == 0).reshape(-1, 1, 1)
-        if rank is None:
-            rank = torch.arange(n, device=mask.device).expand(b, n)
-        now = with_chain(pos, mask, rank, self.config.neighbours)
-        near = now if near is None else torch.where(still, near, now)
-        owner, twin = paired(near)
-        real = (near != torch.arange(n, device=near.device).reshape(1, n, 1)).to(pos.dtype)
+        threads = joined(edge)
+        along, kind = threads.lists(self.config.threads)
+        near = torch.cat([along, nearest(pos, mask, self.config.nearest)], -1)
+        kind = F.pad(kind, (0, self.config.nearest))
+        itself = torch.arange(n, device=near.device).reshape(1, n, 1)
         axes = torch.eye(3, dtype=pos.dtype, device=pos.device).expand(b, 3, 3)
+        level = t[:, 0].reshape(-1, 1, 1)
         whole = Whole(
             mask.to(pos.dtype),
             count.clamp_min(1).rsqrt().reshape(-1, 1, 1),
             Frame(axes, told),
-            t[:, 0].reshape(-1, 1, 1),
+            level,
             near,
-            real,
-            rank,
+            (near != itself).to(pos.dtype),
+            tuple(x / (1 - level).clamp_min(0.1) for x in threads.walked(pos, WALKS)),
         )
         everywhere = everything.unsqueeze(1).expand(b, n, -1)
-        s = self.embed(torch.cat([node, everywhere, ranked(rank, count)], -1))
-        looked = pair * still.unsqueeze(-1)
-        looked = gathered(looked.flatten(1, 2), twin)
-        at = still.to(pos.dtype).unsqueeze(-1).expand(*near.shape, 1)
-        e = self.embed_pair(torch.cat([looked, at, apart(rank, near, count)], -1))
-        p = pos
+        s = self.embed(torch.cat([node, everywhere, ranked(mask, pos.dtype)], -1))
+        kinds = F.one_hot(kind, CLASSES).to(pos.dtype)
+        e, p = self.embed_pair(torch.cat([kinds, apart(near, count)], -1)), pos
         for layer in self.layers:
             s, e, p = layer(s, e, p, whole)
-        s = self.norm(s)
-        shared = self.head_sum(s)
-        _, invariants = seen(p, whole, self.config)
-        other = gathered(e.flatten(1, 2), twin)
-        both = F.silu(shared.unsqueeze(2) + gathered(shared, near))
-        logits = self.head_pair(torch.cat([0.5 * (e + other), both, invariants], -1))
-        sure = 30.0 * F.one_hot(torch.zeros_like(near), logits.shape[-1]).to(logits.dtype)
-        logits = torch.where(owner.unsqueeze(-1), logits, sure)
-        return {"pos": p, "anchor": self.head_node(s), "edge": logits}
+        return p

@@ -181,7 +181,12 @@ class StringTask(WebTask):
         return State({"token": token, "nodes": nodes, "condition": told}, token != END)
 
     def propose(
-        self, denoiser: Denoiser, size: int, rngs: list[torch.Generator], steps: int
+        self,
+        denoiser: Denoiser,
+        size: int,
+        rngs: list[torch.Generator],
+        steps: int,
+        wanted: Sequence[int | None] = (),
     ) -> list[Draft]:
         """A web of so many nodes for every generator; a step is a token."""
         length, processes = self.tokens_for(size), self.processes()

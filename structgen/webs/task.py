@@ -156,7 +156,12 @@ class WebTask(ABC):
 
     @abstractmethod
     def propose(
-        self, denoiser: Denoiser, size: int, rngs: list[torch.Generator], steps: int
+        self,
+        denoiser: Denoiser,
+        size: int,
+        rngs: list[torch.Generator],
+        steps: int,
+        wanted: Sequence[int | None] = (),
     ) -> list[Draft]:
         """A web of so many nodes for every generator.
 
@@ -165,6 +170,8 @@ class WebTask(ABC):
             size: nodes.
             rngs: one a web.
             steps: of the sampler, where it has a choice.
+            wanted: threads of each web, or None for as many as the model draws. Only a model that
+                places nodes on threads has to know; a draft may have others.
         """
 
     def to_json(self) -> dict[str, Any]:

@@ -79,6 +79,30 @@ def oracle(web: Web, load: Load, silk: str, u: float, steps: int) -> float:
     return -float((forces(x) * load.direction).sum())
 
 
+def test_a_net_is_solved_as_a_dense_matrix_is() -> None:
+    from structgen.webs.factor import factorise, plan_of, substitute
+
+    web = deposit("tangle", 0, nodes=60)
+    rng = np.random.default_rng(0)
+    state = np.column_stack(
+        [web.spans / web.lengths[:, None], rng.uniform(0.1, 2, (web.n_edges, 2))]
+    )
+    state[3, 3:] = 0.0  # a broken thread
+    dense = np.zeros((web.n_nodes, 3, web.n_nodes, 3))
+    for (i, j), row in zip(web.edges, state, strict=True):
+        block = row[4] * np.eye(3) + (row[3] - row[4]) * np.outer(row[:3], row[:3])
+        for a, b, sign in ((i, i, 1), (j, j, 1), (i, j, -1), (j, i, -1)):
+            dense[a, :, b] += sign * block
+    free = ~web.anchors
+    n = int(free.sum())
+    matrix = dense[free][:, :, free].reshape(3 * n, 3 * n) + 1e-6 * np.eye(3 * n)
+    right = rng.normal(size=(web.n_nodes, 3))
+    plan = plan_of(web.edges, web.anchors)
+    found = substitute(plan, *factorise(plan, web.edges, state, 1e-6), right)
+    np.testing.assert_allclose(found[free].ravel(), np.linalg.solve(matrix, right[free].ravel()))
+    assert not found[~free].any()
+
+
 @pytest.mark.parametrize("silk", ["dragline", "caerostris", "linear"])
 def test_one_thread_follows_its_silk_to_the_break(silk: str) -> None:
     test = pull(ONE, silk=silk, steps=0.005)

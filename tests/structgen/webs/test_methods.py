@@ -12,14 +12,12 @@ from diffcore.checkpoint import save_weights
 from diffcore.errors import ConfigError, ModelFileError
 from diffcore.guidance import conditioned
 from diffcore.objective import Objective, denoising_loss
-from structgen.webs.along import OrderAttention
 from structgen.webs.batches import WebBatches
 from structgen.webs.deposition import deposit
 from structgen.webs.generator import WebGenerator, web_of
-from structgen.webs.large import STAGES, SparseTask, draft_of
+from structgen.webs.large import STAGES
 from structgen.webs.measures import parameters
 from structgen.webs.methods import METHODS, statistics, task_for, task_from_json
-from structgen.webs.neighbours import nearest, paired, with_chain
 from structgen.webs.order import back_edges, order, permuted, symmetry
 from structgen.webs.recipes import RECIPES, mapped, turn
 from structgen.webs.rows import AnalogTask, number_probabilities
@@ -32,7 +30,7 @@ WEBS = [deposit("orb", seed, nodes=24 + 3 * (seed % 4)) for seed in range(12)]
 VALUES = [parameters(web) for web in WEBS]
 SMALL = {
     "equivariant": {"layers": 1, "scalars": 16, "pairs": 8, "heads": 2, "radial": 4},
-    "sparse": {"neighbours": 8, "layers": 2, "scalars": 16, "pairs": 8, "heads": 2, "radial": 4},
+    "sparse": {"layers": 2, "scalars": 16, "pairs": 8, "heads": 2, "width": 16, "blocks": 1},
     **dict.fromkeys(
         ("analog", "adjacency", "autoregressive"), {"width": 16, "layers": 1, "heads": 2}
     ),
@@ -164,7 +162,7 @@ def test_a_fresh_network_learns_and_draws(method: str) -> None:
     denoiser = conditioned(task.denoiser(network), condition=told)
     both = task.propose(denoiser, 20, [torch.Generator().manual_seed(k) for k in (1, 2)], 4)
     alone = task.propose(denoiser, 20, [torch.Generator().manual_seed(2)], 4)
-    np.testing.assert_allclose(both[1].pos, alone[0].pos, atol=1e-5)
+    np.testing.assert_allclose(both[1].pos, alone[0].pos, rtol=1e-4, atol=1e-4)
     for draft in both:
         web = web_of(draft, 30)
         assert (web.n_nodes, web.n_edges, web.connected) == (20, 30, True)
@@ -210,143 +208,3 @@ def test_every_shipped_model_says_its_method(name: str) -> None:
     generator = WebGenerator.from_pretrained(name)
     assert generator.task.method in METHODS
     assert RECIPES[generator.card["recipe"]["name"]].method == generator.task.method
-
-
-def test_every_pair_of_neighbours_has_one_place() -> None:
-    rng = torch.Generator().manual_seed(0)
-    pos = torch.randn(2, 30, 3, generator=rng)
-    mask = torch.ones(2, 30, dtype=torch.bool)
-    mask[1, 25:] = False
-    near = nearest(pos, mask, 6)
-    far = torch.cdist(pos[0], pos[0])
-    for i in range(30):
-        assert set(near[0, i].tolist()) == set(far[i].argsort()[1:7].tolist())
-    assert (near[1, :25] < 25).all() and (near[1, 25:] == torch.arange(25, 30)[:, None]).all()
-    owner, twin = paired(near)
-    for b in range(2):
-        spoken = [tuple(sorted((i, int(near[b, i, k])))) for i, k in owner[b].nonzero().tolist()]
-        union = {tuple(sorted((i, j))) for i in range(30) for j in near[b, i].tolist() if i != j}
-        assert len(spoken) == len(set(spoken)) and set(spoken) == union
-        for i in range(30):
-            for k in range(6):
-                j, place = int(near[b, i, k]), int(twin[b, i, k])
-                if i != j:
-                    assert owner[b].flatten()[place]
-                    assert {place // 6, int(near[b].flatten()[place])} == {i, j}
-
-
-def test_the_order_joins_nodes_that_noise_tears_apart() -> None:
-    rng = torch.Generator().manual_seed(0)
-    pos = torch.randn(2, 30, 3, generator=rng)
-    mask = torch.ones(2, 30, dtype=torch.bool)
-    mask[1, 20:] = False
-    rank = torch.stack([torch.randperm(30, generator=rng), torch.arange(30)])
-    lists = with_chain(pos, mask, rank, 12)
-    torch.testing.assert_close(lists[..., :6], nearest(pos, mask, 6))
-    for b, size in ((0, 30), (1, 20)):
-        for i in range(30):
-            here = int(rank[b, i])
-            for place, far in enumerate((1, -1, 4, -4, 16, -16)):
-                j = int(lists[b, i, 6 + place])
-                inside = here < size and 0 <= here + far < size
-                assert j == i if not inside else int(rank[b, j]) == here + far
-
-
-def test_a_large_web_comes_back_but_for_its_longest_threads() -> None:
-    task = task_of("sparse")
-    assert isinstance(task, SparseTask) and sum(task.slots) == pytest.approx(1, abs=1e-6)
-    web = deposit("orb", 0, nodes=300)
-    state = task.encode([web], [parameters(web)], np.random.default_rng(0))
-    web = web.take_nodes(order(web, np.random.default_rng(0)))
-    owner, _ = paired(state["near"])
-    sure = torch.nn.functional.one_hot(state["edge"], 6).double()
-    draft = draft_of(state, sure[0], owner[0], web.n_nodes)
-    found = threads(web_of(draft, draft.threads))
-    assert found <= threads(web) | {t for t in found if t[2] == 0}
-    assert 0.85 < draft.threads / web.n_edges <= 1
-    np.testing.assert_array_equal(draft.held, web.anchors)
-
-
-def test_attention_along_the_order_is_what_it_says() -> None:
-    """Beside a loop over nodes with explicit distances; padding is heard by nobody."""
-    with torch.random.fork_rng():
-        torch.random.set_rng_state(torch.Generator().manual_seed(0).get_state())
-        layer = OrderAttention(12, 2).double().requires_grad_(False)
-        for p in layer.parameters():
-            p.data += 0.1 * torch.randn_like(p)
-    rng = torch.Generator().manual_seed(1)
-    s = torch.randn(1, 9, 12, generator=rng, dtype=torch.float64)
-    p = torch.randn(1, 9, 3, generator=rng, dtype=torch.float64)
-    rank = torch.randperm(9, generator=rng).unsqueeze(0)
-    mask = torch.arange(9).unsqueeze(0) < 7
-    told, move = layer(s, p, rank, mask)
-
-    h = layer.norm(s)[0]
-    q, k, v = layer.into(h).view(9, 3, 2, 16).unbind(1)
-    near = torch.nn.functional.softplus(layer.nearness(h))
-    steps = layer.steps(h)
-    for i in range(7):
-        step, heard, far, inner = torch.zeros(3, dtype=torch.float64), [], [], []
-        for head in range(2):
-            logits = []
-            for j in range(7):
-                phase = (rank[0, i] - rank[0, j]) * layer.frequencies
-                a, b = q[i, head].chunk(2)
-                c, d = k[j, head].chunk(2)
-                # (a + ib) conj(c + id) turned by the phase between both
-                product = (a * c + b * d) * phase.cos() + (a * d - b * c) * phase.sin()
-                apart = (p[0, i] - p[0, j]).square().sum()
-                logits.append(product.sum() / 4 - near[i, head] * apart)
-            weights = torch.stack(logits).softmax(0)
-            heard.append(weights @ v[:7, head])
-            away = weights @ p[0, :7] - p[0, i]
-            far.append(away.square().sum().log1p())
-            inner.append(away @ p[0, i])
-            step = step + steps[i, head] * away
-        said = torch.cat([*heard, torch.stack(far), torch.stack(inner)])
-        torch.testing.assert_close(told[0, i], layer.heard(said))
-        torch.testing.assert_close(move[0, i], step)
-
-
-def test_the_sparse_network_commutes_with_what_webs_are_blind_to() -> None:
-    task = task_of("sparse")
-    with torch.random.fork_rng():
-        torch.random.set_rng_state(torch.Generator().manual_seed(0).get_state())
-        network = task.build().double().eval()
-        for p in network.parameters():  # nothing may hide behind weights that start at zero
-            p.data += 0.05 * torch.randn_like(p)
-    rng = torch.Generator().manual_seed(1)
-    n, k = 24, 8
-    pos = torch.randn(1, n, 3, generator=rng, dtype=torch.float64)
-    pos = pos - pos.mean(1, keepdim=True)
-    mask = torch.ones(1, n, dtype=torch.bool)
-    node = torch.nn.functional.one_hot(torch.randint(2, (1, n), generator=rng), 2).double()
-    nothing = torch.full((1, 9), torch.nan, dtype=torch.float64)
-    told = nothing.clone()
-    told[0, 3] = 0.4
-    pair = torch.zeros(1, n, k, 6, dtype=torch.float64)
-    pair[..., 0] = 1
-
-    def run(
-        p: torch.Tensor, v: torch.Tensor, c: torch.Tensor, t: float, r: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        times = {name: torch.tensor([t]) for name in ("pos", "anchor")}
-        near = nearest(p, mask, k) if t == 0 else None
-        return network(p, v, pair, {**times, "edge": torch.tensor([0.7])}, mask, c, near, r)
-
-    q = torch.from_numpy(turn(np.random.default_rng(2)))
-    flip = torch.diag(torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64))
-    shuffle = torch.randperm(n, generator=rng)
-    rank = torch.arange(n).unsqueeze(0)
-    for t in (0.0, 0.6):
-        with torch.inference_mode():
-            plain = run(pos, node, nothing, t, rank)
-            for matrix in (q, flip):
-                turned = run(pos @ matrix.T, node, nothing, t, rank)
-                torch.testing.assert_close(turned["pos"], plain["pos"] @ matrix.T)
-                torch.testing.assert_close(turned["edge"], plain["edge"])
-            moved = run(pos[:, shuffle], node[:, shuffle], nothing, t, rank[:, shuffle])
-            torch.testing.assert_close(moved["pos"], plain["pos"][:, shuffle])
-            torch.testing.assert_close(moved["anchor"], plain["anchor"][:, shuffle])
-            seen = run(pos, node, told, t, rank), run(pos @ q.T, node, told, t, rank)
-            assert not torch.allclose(seen[1]["anchor"], seen[0]["anchor"]), "an axis was asked for"

@@ -152,6 +152,13 @@ def test_keeping_the_shape_moves_an_equilibrium_little_and_noise_more_than_the_a
     moved = [np.abs(relax(blank, keep_shape=k).pos - web.pos).mean() for k in (True, False)]
     assert moved[0] < 0.3 * moved[1]
     assert residual(relax(blank, keep_shape=True)) < 1e-9
+    # a web whose nodes were pushed aside comes back nearer than it was pushed
+    rng = np.random.default_rng(0)
+    push = 0.1 * size * rng.normal(size=web.pos.shape) * ~web.anchors[:, None]
+    pushed = web.but(pos=web.pos + push)
+    for keep, share in ((True, 1.0), (False, 2.0)):
+        back = relax(pushed.but(tension=web.tension), keep_shape=keep)
+        assert np.linalg.norm(back.pos - pushed.pos) < share * np.linalg.norm(push)
 
 
 @pytest.mark.parametrize("family", ["orb", "tangle", "hybrid"])
