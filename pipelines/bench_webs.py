@@ -113,7 +113,7 @@ def bench_webs(
     rows: list[dict[str, Any]] = []
     columns = f"{'made':>9}{'connected':>11}{'balanced':>10}{'novel':>8}"
     columns += f"{'degree W1':>11}{'length W1':>11}{'s each':>8}"
-    known = by_shape(webs_of(kind, kind.number))
+    trained = webs_of(kind, kind.number)
     shares = [f"{'':<26}{columns}"]
     for name, make in methods.items():
         began = time.perf_counter()
@@ -122,6 +122,8 @@ def bench_webs(
         for parameter, values in condition_errors(made.asked, made.webs).items():
             rows.append({"method": name, "parameter": parameter, **values})
         far = distances(made.webs, held_out)
+        counts = {(web.n_nodes, web.n_edges) for web in made.webs}
+        known = by_shape([web for web in trained if (web.n_nodes, web.n_edges) in counts])
         connected = sum(web.connected for web in made.webs) / max(1, len(made.webs))
         shares.append(
             f"{name:<26}{f'{len(made.webs)}/{number}':>9}{connected:>11.1%}"

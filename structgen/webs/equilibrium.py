@@ -132,18 +132,22 @@ def residual(web: Web) -> float:
     return float(np.linalg.norm(force[free], axis=1).max() / max(web.tension.max(), 1e-300))
 
 
-def nearest_density(web: Web, aim: Floats, damping: float = 1e-2) -> Floats:
+def nearest_density(
+    web: Web, aim: Floats, damping: float = 1e-2, stretching: float = 0.1
+) -> Floats:
     """Force densities [E] > 0 whose equilibrium is near to where the nodes are.
 
     Minimises the mean squared distance of the free nodes from their places, in mean lengths of a
-    thread, + damping times the mean square of log(q / q of the aim), by a quasi-Newton method with
-    the adjoint gradient: with x(q) in equilibrium and L y = x(q) - x, the derivative by q of the
-    thread from i to j is -(y_j - y_i) . (x_j - x_i).
+    thread, + stretching times the mean square of log(length / length as it stands) + damping times
+    that of log(q / q of the aim), by a quasi-Newton method with the adjoint gradient: with x(q) in
+    equilibrium and L y the gradient by x, the derivative by q of the thread from i to j is
+    -(y_j - y_i) . (x_j - x_i).
 
     Args:
         web: as it stands; every part is held.
         aim: tensions that are wanted [E], uN.
         damping: weight of the wanted tensions.
+        stretching: weight of the lengths: without it short threads may collapse.
     """
     from scipy.optimize import minimize
     from scipy.sparse import csc_matrix, diags_array
@@ -156,16 +160,21 @@ def nearest_density(web: Web, aim: Floats, damping: float = 1e-2) -> Floats:
     ends = incidence(web).tocsc()
     to_free, held = ends[:, free], ends[:, web.anchors] @ web.pos[web.anchors]
     before, weight = web.pos[free], 1 / (unit**2 * int(free.sum()))
+    lengths = np.maximum(web.lengths, 0.02 * unit)
 
     def cost(logs: Floats) -> tuple[float, Floats]:
         q = base / base.mean() * np.exp(logs)
         matrix = csc_matrix(to_free.T @ diags_array(q) @ to_free)
         factor = splu(matrix, permc_spec="MMD_AT_PLUS_A")
         x = factor.solve(-(to_free.T @ (q[:, None] * held)))
-        off = x - before
-        y = factor.solve(off)
-        slope = -weight * q * ((to_free @ y) * (to_free @ x + held)).sum(1)
-        value = 0.5 * (weight * (off**2).sum() + damping * (logs**2).mean())
+        off, spans = x - before, to_free @ x + held
+        squares = np.maximum((spans**2).sum(1), (1e-6 * unit) ** 2)
+        longer = 0.5 * np.log(squares) - np.log(lengths)
+        pull = (stretching / len(logs)) * (longer / squares)[:, None] * spans
+        y = factor.solve(weight * off + to_free.T @ pull)
+        slope = -q * ((to_free @ y) * spans).sum(1)
+        value = weight * (off**2).sum() + stretching * (longer**2).mean()
+        value = 0.5 * (value + damping * (logs**2).mean())
         return float(value), slope + damping * logs / len(logs)
 
     start = np.zeros(web.n_edges)

@@ -44,9 +44,6 @@ MORE, TEMPERATURE = 2, 0.8
 """Steps of the threads, as a multiple of those of the places, and the temperature of their classes.
 Both were chosen, with the sampler that forgets, on webs that nothing else is measured on."""
 
-LEAST_HELD = 3
-"""Nodes of a web that hold it, at least."""
-
 SKETCHED, TURNS = 0.8, 8
 """Time at which places begin, from a sketch (`layout`), and turns of it that are tried."""
 
@@ -58,10 +55,12 @@ class SparseTask(WebTask):
     Attributes:
         network: sizes.
         slots: class probabilities of the band's places in the training data.
+        least_held: fewest nodes that hold a web of the training data.
     """
 
     network: SparseConfig = field(default_factory=SparseConfig)
     slots: tuple[float, ...] = ()
+    least_held: int = 3
     method: ClassVar[str] = "sparse"
     ordered: ClassVar[bool] = False
     together: ClassVar[int] = 4000
@@ -77,8 +76,9 @@ class SparseTask(WebTask):
         }
 
     def fitted(self, webs: Sequence[Web]) -> SparseTask:
-        """The task with the shares of classes among the places of the band."""
-        return replace(self, slots=slot_shares(self, webs))
+        """The task with the shares of classes among the places of the band, and held nodes."""
+        least = min(int(web.anchors.sum()) for web in webs)
+        return replace(self, slots=slot_shares(self, webs), least_held=least)
 
     def build(self) -> LargeNetwork:
         """A network with fresh weights."""
@@ -125,7 +125,7 @@ class SparseTask(WebTask):
         last = {"pos": torch.ones(rows), **{n: torch.full((rows,), LAST_TIME) for n in STAGES[0]}}
         chance = denoiser(made, last, {})
         wanted = wanted or [None] * rows
-        drawn = [joined_up(made, chance, r, size, wanted[r]) for r in range(rows)]
+        drawn = [joined_up(made, chance, r, size, wanted[r], self.least_held) for r in range(rows)]
         made = made.replace(
             edge=torch.stack([one.band for one in drawn]),
             anchor=torch.stack([one.anchor for one in drawn]),
@@ -159,11 +159,13 @@ class Drawn:
     held: Bools
 
 
-def joined_up(made: State, chance: State, row: int, size: int, wanted: int | None) -> Drawn:
+def joined_up(
+    made: State, chance: State, row: int, size: int, wanted: int | None, least_held: int = 3
+) -> Drawn:
     """The threads that the places of a web are drawn on.
 
-    With a number of threads that is asked for no part hangs from one node, and three nodes at least
-    are held: two would hold a line.
+    With a number of threads that is asked for no part hangs from one node, and as many nodes are
+    held as in any web of the training data: two would hold a line.
 
     Args:
         made: threads and anchors as they were drawn [B, N, ...].
@@ -171,15 +173,16 @@ def joined_up(made: State, chance: State, row: int, size: int, wanted: int | Non
         row: which web.
         size: its nodes.
         wanted: number of threads; as many as were drawn by default.
+        least_held: nodes that are held, at least.
     """
     exists = there(made.mask[row : row + 1], made["edge"].shape[2])[0]
     i, place = exists.nonzero().T
     pairs = torch.stack([i - place - 1, i], 1).numpy()
     p = chance["edge"][row, i, place].double().numpy()
     held = made["anchor"][row, :size] == 1
-    if wanted is not None and held.sum() < LEAST_HELD:
+    if wanted is not None and held.sum() < least_held:
         likely = chance["anchor"][row, :size, 1] + held.to(chance["anchor"].dtype)
-        held = torch.zeros_like(held).index_fill(0, likely.topk(LEAST_HELD).indices, True)
+        held = torch.zeros_like(held).index_fill(0, likely.topk(least_held).indices, True)
     number = int(((made["edge"][row] > 0) & exists).sum()) if wanted is None else wanted
     number = min(max(number, size - 1), len(pairs))
     whole = wanted is not None

@@ -11,7 +11,7 @@ import pytest
 from diffcore.errors import ConfigError, DataError, OutputError
 from structgen.webs import deposit, from_networkx, from_pyg, make_web, read_web, relax, write_web
 from structgen.webs.deposition import FRAME, _rim
-from structgen.webs.equilibrium import NoEquilibrium, residual, solve
+from structgen.webs.equilibrium import NoEquilibrium, aimed, nearest_density, residual, solve
 from structgen.webs.io import read_webs, write_webs
 from structgen.webs.measures import by_shape, novelty
 from structgen.webs.pictures import facing
@@ -156,6 +156,12 @@ def test_keeping_the_shape_moves_an_equilibrium_little_and_noise_more_than_the_a
     rng = np.random.default_rng(0)
     push = 0.1 * size * rng.normal(size=web.pos.shape) * ~web.anchors[:, None]
     pushed = web.but(pos=web.pos + push)
+    ratios = []
+    for stretching in (0.0, 0.1):
+        density = nearest_density(pushed, aimed(web), stretching=stretching)
+        lengths = pushed.but(pos=solve(pushed, density)).lengths
+        ratios.append(np.log(lengths / pushed.lengths).std())
+    assert ratios[1] < 0.9 * ratios[0], "lengths are kept"
     for keep, share in ((True, 1.0), (False, 2.0)):
         back = relax(pushed.but(tension=web.tension), keep_shape=keep)
         assert np.linalg.norm(back.pos - pushed.pos) < share * np.linalg.norm(push)
