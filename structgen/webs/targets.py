@@ -48,11 +48,13 @@ def adjusted(web: Web, condition: Mapping[str, float]) -> tuple[Web, float]:
 
     Returns:
         The web, and the sum of |log(value / asked)| over the mechanics asked for; infinite for a
-        web that cannot be pulled.
+        web that cannot be pulled, or bears nothing.
     """
     try:
         found = mechanics(web)
     except (ConfigError, DataError):
+        return web, math.inf
+    if min(found[n] for n in MECHANICS if n in condition) <= 0:
         return web, math.inf
     missed = {n: math.log(condition[n] / found[n]) for n in MECHANICS if n in condition}
     by_thickness = [missed[n] for n in BY_THICKNESS if n in missed]

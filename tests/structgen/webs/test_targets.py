@@ -47,6 +47,16 @@ def test_what_can_be_met_is_met_and_the_nearest_is_taken() -> None:
     assert nearest([loose, webs[1]], {"toughness": 1.0})[0] == 1
 
 
+def test_a_web_that_bears_nothing_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    from structgen.webs import targets
+
+    nothing = {"stiffness": -0.1, "strength": 0.0, "toughness": 1.0}
+    web = deposit("orb", 0, nodes=30)
+    monkeypatch.setattr(targets, "mechanics", lambda web: nothing)
+    assert adjusted(web, {"stiffness": 1.0})[1] == adjusted(web, {"strength": 1.0})[1] == np.inf
+    assert adjusted(web, {"toughness": 1.0})[1] == pytest.approx(0)
+
+
 def test_the_shipped_model_gives_what_is_asked_for() -> None:
     if "orb" not in shipped():
         pytest.skip("the weights orb are not in this checkout")
