@@ -64,6 +64,7 @@ class SparseTask(WebTask):
     method: ClassVar[str] = "sparse"
     ordered: ClassVar[bool] = False
     together: ClassVar[int] = 4000
+    beyond: ClassVar[float] = 1.02
 
     def processes(self) -> dict[str, Process]:
         """Places by flow matching; anchors and threads by classes that fall to the marginals."""
