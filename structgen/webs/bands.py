@@ -16,14 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffcore.transformer import Size, TokenNetwork
-from structgen.webs.task import CLASSES
+from structgen.webs.task import CERTAIN, CLASSES
 from structgen.webs.web import Web
 
 WAVES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Periods of a web over which its nodes are told apart by their order."""
-
-CERTAIN = 30.0
-"""Logit of what is certain."""
 
 
 def band(web: Web, reach: int) -> Tensor:

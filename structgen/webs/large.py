@@ -24,14 +24,14 @@ from diffcore.samplers import prior, sample, solver
 from diffcore.schedules import FlowTime, power_grid
 from diffcore.state import State, Times
 from diffcore.transformer import Size
-from structgen.webs.bands import CERTAIN, BandNetwork, band, there
+from structgen.webs.bands import BandNetwork, band, there
 from structgen.webs.graphs import condition_of
 from structgen.webs.layout import flat_layout, random_turn
 from structgen.webs.measures import AXES
 from structgen.webs.order import order
 from structgen.webs.selection import chosen_threads
 from structgen.webs.sparse import SparseConfig, SparseNetwork
-from structgen.webs.task import CLASSES, CONDITIONS, LAST_TIME, Draft, Values, WebTask
+from structgen.webs.task import CERTAIN, CLASSES, CONDITIONS, LAST_TIME, Draft, Values, WebTask
 from structgen.webs.web import Bools, Floats, Ints, Web
 
 STAGES = (("edge", "anchor"), ("pos",))

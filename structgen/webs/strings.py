@@ -26,16 +26,22 @@ from diffcore.teaching import TeacherForced
 from diffcore.transformer import Size, TokenNetwork
 from structgen.webs.graphs import scaled_positions
 from structgen.webs.order import back_edges, order
-from structgen.webs.task import CLASSES, CONDITIONS, Draft, Statistics, Values, WebTask, dense_draft
+from structgen.webs.task import (
+    CERTAIN,
+    CLASSES,
+    CONDITIONS,
+    Draft,
+    Statistics,
+    Values,
+    WebTask,
+    dense_draft,
+)
 from structgen.webs.web import Floats, Web
 
 END, FREE, HELD = 0, 1, 2
 KINDS = CLASSES - 1
 WIDEST = 3.5
 """Places are told up to so many standard deviations."""
-
-CERTAIN = 30.0
-"""Logit of a token that is certain."""
 
 
 @dataclass(frozen=True)

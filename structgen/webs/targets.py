@@ -54,7 +54,7 @@ def adjusted(web: Web, condition: Mapping[str, float]) -> tuple[Web, float]:
         found = mechanics(web)
     except (ConfigError, DataError):
         return web, math.inf
-    if min(found[n] for n in MECHANICS if n in condition) <= 0:
+    if any(found[n] <= 0 for n in MECHANICS if n in condition):
         return web, math.inf
     missed = {n: math.log(condition[n] / found[n]) for n in MECHANICS if n in condition}
     by_thickness = [missed[n] for n in BY_THICKNESS if n in missed]

@@ -29,6 +29,9 @@ CONDITIONS = ("n_nodes", "n_edges", "edges_per_node", *AXES, *MECHANICS)
 Values = Sequence[Mapping[str, float]]
 """Parameters by name of every web of a batch."""
 
+CERTAIN = 30.0
+"""Logit of what is certain."""
+
 LAST_TIME = 0.02
 """At which the probabilities of threads are read from a finished sample."""
 
