@@ -120,8 +120,8 @@ def component(
         if value is not None and not value > 0:
             raise ConfigError(f"{what} of {identifier!r}: expected a number above 0, got {value}")
     smiles, facts = _identified(identifier)
-    melting = _given(melting_point) or facts.get("melting") or _looked_up(smiles, "Tm")
-    fusion = _given(fusion_enthalpy) or facts.get("fusion") or _looked_up(smiles, "Hfus")
+    melting = _given(melting_point) or facts.get("melting") or looked_up(smiles, "Tm")
+    fusion = _given(fusion_enthalpy) or facts.get("fusion") or looked_up(smiles, "Hfus")
     if melting is None or fusion is None:
         from molgen.solvents.fusion import predicted_fusion
 
@@ -212,8 +212,8 @@ def _by_name(text: str) -> str | None:
         return None
 
 
-def _looked_up(smiles: str, quantity: str) -> Known | None:
-    """Melting point in K or enthalpy of fusion in kJ/mol from the tables of `chemicals`."""
+def looked_up(smiles: str, quantity: str) -> Known | None:
+    """Melting point in K (Tm) or enthalpy of fusion in kJ/mol (Hfus) from `chemicals`, or None."""
     from rdkit import Chem
 
     chemicals = _chemicals()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,8 @@ def read_liquidus(path: Path) -> pd.DataFrame:
     """Liquidus temperatures of binary mixtures (Lavrinenko et al. 2023).
 
     Units: K, kJ/mol; ``x_1`` is the mole fraction of the first component, ``system`` the pair in
-    either order, ``measured`` whether the row is part of a phase diagram.
+    either order, ``measured`` whether the row is part of a phase diagram, ``trust`` the weight of
+    the row in training.
 
     Raises:
         DataError: missing, or columns are missing.
@@ -49,7 +50,72 @@ def read_liquidus(path: Path) -> pd.DataFrame:
     table["system"] = [" + ".join(sorted(pair)) for pair in pairs]
     table["measured"] = table["measured"] == "Yes"
     numbers = ["fusion_1", "fusion_2", "melting_1", "melting_2", "temperature"]
-    return table.dropna(subset=numbers).reset_index(drop=True)
+    return table.dropna(subset=numbers).reset_index(drop=True).assign(trust=1.0)
+
+
+FURTHER_FILE = "designsolvents2024_Melting_temperature.csv"
+
+FURTHER = {
+    "Component#1": "name_1",
+    "Smiles#1": "smiles_1",
+    "T#1": "melting_1",
+    "Component#2": "name_2",
+    "Smiles#2": "smiles_2",
+    "T#2": "melting_2",
+    "X#1 (molar fraction)": "x_1",
+    "Tmelt, K": "temperature",
+    "Phase diagram (Yes/No)": "measured",
+    "Type of DES": "kind",
+}
+
+TRUST = {True: 0.3, False: 0.12}
+"""Weight of further rows that are, or are not, part of a phase diagram."""
+
+ORGANIC = frozenset("H B C N O F Si P S Cl Br I".split())
+
+
+def read_further(
+    path: Path, known: pd.DataFrame, fusion: Callable[[str, float], float]
+) -> pd.DataFrame:
+    """Liquidus temperatures of systems that a table lacks (DESignSolvents 2024), to learn from.
+
+    Types III and V without metals. The table has no enthalpies of fusion. Components that ``known``
+    has in another state of protonation (amino acids) are written as there.
+
+    Args:
+        path: .csv file.
+        known: of `read_liquidus`; its systems are left out.
+        fusion: enthalpy of fusion, kJ/mol, of a SMILES and a melting point in K.
+
+    Raises:
+        DataError: missing, or columns are missing.
+    """
+    from rdkit import Chem
+
+    from molgen.solvents.components import canonical
+
+    table = _read(path, tuple(FURTHER)).rename(columns=FURTHER)[list(FURTHER.values())]
+    table["kind"] = table["kind"].astype(str).map({"3": "Type III", "5": "Type V"})
+    table = table.dropna().reset_index(drop=True)
+    as_known = {_skeleton(s): s for side in ("1", "2") for s in known[f"smiles_{side}"].unique()}
+    for side in ("1", "2"):
+        unique = {s: canonical(s) for s in table[f"smiles_{side}"].unique()}
+        unique = {s: as_known.get(_skeleton(own), own) for s, own in unique.items()}
+        table[f"smiles_{side}"] = table[f"smiles_{side}"].map(unique)
+        pure = zip(table[f"smiles_{side}"], table[f"melting_{side}"], strict=True)
+        table[f"fusion_{side}"] = [fusion(smiles, float(hot)) for smiles, hot in pure]
+    pairs = list(zip(table["smiles_1"], table["smiles_2"], strict=True))
+    table["system"] = [" + ".join(sorted(pair)) for pair in pairs]
+    table["measured"] = table["measured"] == "Yes"
+    table["trust"] = table["measured"].map(TRUST)
+
+    def organic(smiles: str) -> bool:
+        return all(atom.GetSymbol() in ORGANIC for atom in Chem.MolFromSmiles(smiles).GetAtoms())
+
+    taken = set(known["system"])
+    kept = [a != b and organic(a) and organic(b) for a, b in pairs]
+    new = [k and s not in taken for k, s in zip(kept, table["system"], strict=True)]
+    return table[new].reset_index(drop=True)
 
 
 def read_fusion(path: Path, smiles: str, value: str) -> pd.DataFrame:
@@ -75,6 +141,14 @@ def read_fusion(path: Path, smiles: str, value: str) -> pd.DataFrame:
             found.append("")
     table = table.assign(smiles=found)
     return table[table["smiles"] != ""].groupby("smiles", as_index=False).mean()
+
+
+def _skeleton(smiles: str) -> str:
+    """The same for a substance whichever atoms its protons are on: an InChIKey's first block."""
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        return str(Chem.MolToInchiKey(Chem.MolFromSmiles(smiles)))[:14]
 
 
 LIQUIDS = {

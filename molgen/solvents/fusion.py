@@ -5,6 +5,9 @@ from __future__ import annotations
 from molgen.solvents.components import PREDICTED, Known
 from molgen.solvents.descriptors import descriptors
 
+LEAST_ENTROPY = 0.005
+"""kJ/(mol K); no predicted entropy of fusion is below."""
+
 
 def predicted_fusion(smiles: str, melting: float | None = None) -> tuple[Known, Known]:
     """Melting point (K) and enthalpy of fusion (kJ/mol) of a component.
@@ -21,7 +24,7 @@ def predicted_fusion(smiles: str, melting: float | None = None) -> tuple[Known, 
     row = descriptors(smiles)[None]
     found = melting if melting is not None else float(model.melting.mean(row)[0])
     errors = model.errors
-    entropy = max(float(model.entropy.mean(row)[0]), 0.005)
+    entropy = max(float(model.entropy.mean(row)[0]), LEAST_ENTROPY)
     return (
         Known(found, PREDICTED, errors["melting point"]),
         Known(entropy * found, PREDICTED, errors["entropy of fusion"] * found),

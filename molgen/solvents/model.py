@@ -1,27 +1,36 @@
-"""The trained model of solvents: liquidus of pairs, melting points, entropies of fusion."""
+"""The trained model of solvents: liquidus of pairs, melting points, entropies of fusion.
+
+The learned liquidus of a pair is the mean of a forest's, which knows temperatures, and of a regular
+solution's, whose excess energy networks read off the components (`regular`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from diffcore.errors import DataError
+from diffcore.errors import DataError, ModelFileError
 from molgen.solvents.activity import MissingGroups
 from molgen.solvents.components import Component
 from molgen.solvents.excess import HALF, features, group_spread, ideal, reach
 from molgen.solvents.forest import Forest
 from molgen.solvents.liquidus import Floats, checked_composition, ideal_temperature
+from molgen.solvents.regular import ExcessNetworks, liquidus_of, pairs_of
 from molgen.solvents.unifac import unifac_curve
 
 SHIPPED = Path(__file__).resolve().parent / "weights" / "eutectic.safetensors"
 
+EXCESS = "excess."
+"""What the stored weights of the networks begin with."""
+
 FLOOR = 5.0
-"""Kelvin added to the spread of the trees before it is scaled to an interval."""
+"""Kelvin added to the spread of trees and networks before it is scaled to an interval."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Prediction:
         temperature: K, [m].
         lower: K, [m].
         upper: K, [m].
-        method: ``unifac`` or ``learned``, and why if that is a fallback.
+        method: ``unifac+learned`` or ``learned``, and why if that is a fallback.
     """
 
     temperature: Floats
@@ -43,10 +52,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LiquidusModel:
-    """Liquidus temperatures of mixtures, from UNIFAC where it applies and else from a forest.
+    """Liquidus temperatures of mixtures: learned, and half UNIFAC's where that applies.
 
     Attributes:
         pair: liquidus of two components, K.
+        excess: excess energies of two components.
         melting: melting point, K.
         entropy: entropy of fusion, kJ/(mol K).
         errors: mean absolute errors of melting point and entropy of fusion, held out.
@@ -54,6 +64,7 @@ class LiquidusModel:
     """
 
     pair: Forest
+    excess: ExcessNetworks
     melting: Forest
     entropy: Forest
     errors: Mapping[str, float]
@@ -76,9 +87,19 @@ class LiquidusModel:
             second: the other one.
             x: mole fractions of the first in (0, 1), [m].
         """
-        trees, share = self.pair.trees(features(first, second, x)), reach(x)
-        shift = trees.mean(0) - ideal(first, second, x)
-        return shift * share, (trees.std(0) + FLOOR) * share
+        x = np.asarray(x, dtype=np.float64)
+        trees = self.pair.trees(features(first, second, x))
+        return together(trees, self.regular(first, second, x), ideal(first, second, x), reach(x))
+
+    @torch.no_grad()
+    def regular(self, first: Component, second: Component, x: Floats) -> Floats:
+        """Liquidus of regular solutions, one for each network, K, [M, m]; see `binary`."""
+        one = pairs_of([(first, second)], np.array([0.5]))
+        parameters = self.excess.parameters_of(one.first, one.second)
+        every = one.take(torch.zeros(len(x), dtype=torch.int64))
+        every = replace(every, x=torch.from_numpy(x).float())
+        found: Floats = liquidus_of(*parameters, every).double().numpy()
+        return found
 
     def learned(
         self, components: Sequence[Component], x: Floats, share: float = 1.0
@@ -122,14 +143,37 @@ class LiquidusModel:
                 found = unifac_curve(components, rows)
                 if np.isnan(found).any():
                     raise DataError("UNIFAC: nothing crystallises above 50 K")
-                spread = group_spread(rows.max(1))
-                return _interval(found, self.widths["unifac"] * spread, "unifac")
+                found, spread = with_groups(
+                    found, self.learned(components, rows, HALF)[0], rows.max(1)
+                )
+                return _interval(found, self.widths["unifac"] * spread, "unifac+learned")
             except (MissingGroups, DataError) as error:
                 reason = f" ({error})"
         share = 1.0 if ionic else HALF
         found, spread = self.learned(components, rows, share)
         half = self.widths["ionic" if ionic else "neutral"] * spread
         return _interval(found, half, f"learned{reason}")
+
+
+def together(trees: Floats, regular: Floats, base: Floats, share: Floats) -> tuple[Floats, Floats]:
+    """Correction to the ideal liquidus of both models' mean, and its spread, K, [m].
+
+    Args:
+        trees: liquidus of every tree of the forest, K, [T, m].
+        regular: liquidus of every regular solution, K, [M, m].
+        base: ideal liquidus, K, [m].
+        share: how far the forest counts, [m] (`reach`).
+    """
+    one, other = trees.mean(0), regular.mean(0)
+    shift = 0.5 * ((one - base) * share + other - base)
+    spread = np.sqrt(trees.var(0) + regular.var(0) + 0.25 * (one - other) ** 2)
+    return shift, (spread + FLOOR) * share
+
+
+def with_groups(unifac: Floats, learned: Floats, x: Floats) -> tuple[Floats, Floats]:
+    """The mean of UNIFAC's liquidus and the learned one, and its spread, K, shaped like ``x``."""
+    apart = 0.5 * (unifac - learned)
+    return 0.5 * (unifac + learned), np.hypot(group_spread(x), apart)
 
 
 def check_different(components: Sequence[Component]) -> None:
@@ -154,11 +198,25 @@ def _loaded(path: Path) -> LiquidusModel:
     from diffcore.checkpoint import load_card, load_weights
 
     card = load_card(path)
-    arrays = {name: value.numpy() for name, value in load_weights(path, card).items()}
+    weights = load_weights(path, card)
+    arrays = {name: value.numpy() for name, value in weights.items()}
     return LiquidusModel(
         Forest.from_arrays(arrays, "pair"),
+        _networks(weights, path),
         Forest.from_arrays(arrays, "melting"),
         Forest.from_arrays(arrays, "entropy"),
         card["errors"],
         card["widths"],
     )
+
+
+def _networks(weights: Mapping[str, torch.Tensor], path: Path) -> ExcessNetworks:
+    from diffcore.checkpoint import fill_module
+
+    own = {n.removeprefix(EXCESS): w for n, w in weights.items() if n.startswith(EXCESS)}
+    first = own.get("weights.0")
+    if first is None or first.dim() != 3:
+        raise ModelFileError(f"{path}: expected networks of the excess energy, found none")
+    networks = ExcessNetworks(len(first), first.shape[2])
+    fill_module(networks, own, path)
+    return networks.eval().requires_grad_(False)

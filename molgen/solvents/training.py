@@ -1,4 +1,4 @@
-"""Growing the forests of `molgen.solvents.model`, and measuring them on systems held out."""
+"""Training what `molgen.solvents.model` learns, and measuring it on systems held out."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molgen.solvents.activity import MissingGroups, group_activity
-from molgen.solvents.components import Component, Known, has_charges
+from molgen.solvents.components import Component, Known, has_charges, looked_up
 from molgen.solvents.descriptors import descriptors
-from molgen.solvents.excess import HALF, features, group_spread, ideal, reach
+from molgen.solvents.excess import HALF, features, ideal, reach
 from molgen.solvents.forest import Floats, Forest, forest_of
+from molgen.solvents.fusion import LEAST_ENTROPY
 from molgen.solvents.liquidus import liquidus
-from molgen.solvents.model import FLOOR
+from molgen.solvents.model import together, with_groups
+from molgen.solvents.regular import ExcessNetworks, Pairs, pairs_of
+from molgen.solvents.regular_training import trained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,15 +88,25 @@ def grow(
     return forest_of(made.fit(rows, answers, sample_weight=weights).estimators_)
 
 
-def grow_pair(rows: Floats, answers: Floats, systems: Sequence[str], trees: int = 200) -> Forest:
-    """The forest of the liquidus (K) of pairs, from features of `inputs` and liquidus [m]."""
-    return grow(rows, answers, row_weights(systems), trees, share=1.0)
-
-
 def row_weights(systems: Sequence[str]) -> Floats:
     """Weights [m]: one over the root of the system's number of rows."""
     _, place, counts = np.unique(np.asarray(systems), return_inverse=True, return_counts=True)
     return np.asarray(1 / np.sqrt(counts[place]))
+
+
+def learned_pair(table: pd.DataFrame, trees: int = 200) -> tuple[Forest, ExcessNetworks]:
+    """The forest and the networks of the liquidus of pairs, from a table of them."""
+    rows, _, _ = inputs(table)
+    answers = table["temperature"].to_numpy(np.float64)
+    weights = table["trust"].to_numpy(np.float64) * row_weights(table["system"].tolist())
+    forest = grow(rows, answers, weights, trees, share=1.0)
+    return forest, trained(pairs_in(table), answers, weights)
+
+
+def pairs_in(table: pd.DataFrame) -> Pairs:
+    """What the networks see of a table."""
+    x = np.clip(table["x_1"].to_numpy(np.float64), 1e-6, 1 - 1e-6)
+    return pairs_of([pair_of(row) for row in table.itertuples()], x)
 
 
 def folds_of(keys: Sequence[str], number: int = 5, seed: int = 0) -> Ints:
@@ -123,42 +136,46 @@ def unifac_liquidus(table: pd.DataFrame) -> Floats:
 def held_out(
     table: pd.DataFrame, splits: Sequence[tuple[Ints, Ints]], trees: int = 200
 ) -> tuple[Floats, Floats]:
-    """Learned liquidus and spread (K), [m], each row by a forest that saw none of its split.
+    """Learned liquidus and spread (K), [m], each row by models that saw none of its split.
 
     Args:
-        table: of `molgen.solvents.data.read_liquidus`.
-        splits: rows to learn from and rows to predict.
+        table: of `molgen.solvents.data.read_liquidus`, further rows included.
+        splits: rows to learn from and rows to predict; NaN for rows that are in none.
         trees: of each forest.
     """
-    rows, base, share = inputs(table)
-    answers = table["temperature"].to_numpy(np.float64)
-    systems = table["system"].tolist()
     found, spread = np.full(len(table), np.nan), np.full(len(table), np.nan)
     for learn, test in splits:
-        forest = grow_pair(rows[learn], answers[learn], [systems[i] for i in learn], trees)
-        one = forest.trees(rows[test])
-        found[test] = base[test] + (one.mean(0) - base[test]) * share[test]
-        spread[test] = (one.std(0) + FLOOR) * share[test]
+        forest, networks = learned_pair(table.iloc[learn], trees)
+        rows, base, share = inputs(table.iloc[test])
+        regular = networks(pairs_in(table.iloc[test])).double().numpy()
+        shift, spread[test] = together(forest.trees(rows), regular, base, share)
+        found[test] = base + shift
     return found, spread
 
 
 def by_system(table: pd.DataFrame, seed: int = 0) -> list[tuple[Ints, Ints]]:
-    """Five splits by whole systems."""
-    fold = folds_of(table["system"].tolist(), seed=seed)
-    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(5)]
+    """Five splits by whole systems; further rows (`read_further`) are learnt from only."""
+    main, more = _main_and_further(table)
+    fold = folds_of(table["system"].iloc[main].tolist(), seed=seed)
+    return [(np.concatenate([main[fold != k], more]), main[fold == k]) for k in range(5)]
 
 
 def by_component(table: pd.DataFrame, seed: int = 0) -> list[tuple[Ints, Ints]]:
     """Five splits by components: of every test pair one component is in no pair learnt from."""
     pairs = list(zip(table["smiles_1"], table["smiles_2"], strict=True))
-    key = [min(pair) for pair in pairs]
-    fold, splits = folds_of(key, seed=seed), []
+    main, _ = _main_and_further(table)
+    fold, splits = folds_of([min(pairs[i]) for i in main], seed=seed), []
     for k in range(5):
-        test = np.flatnonzero(fold == k)
-        out = {key[i] for i in test}
-        learn = [i for i in np.flatnonzero(fold != k) if not out & set(pairs[i])]
+        test = main[fold == k]
+        out, unseen = {min(pairs[i]) for i in test}, set(test.tolist())
+        learn = [i for i, pair in enumerate(pairs) if i not in unseen and not out & set(pair)]
         splits.append((np.array(learn, dtype=np.int64), test))
     return splits
+
+
+def _main_and_further(table: pd.DataFrame) -> tuple[Ints, Ints]:
+    main = table["trust"].to_numpy() == 1
+    return np.flatnonzero(main), np.flatnonzero(~main)
 
 
 def width(error: Floats, spread: Floats) -> float:
@@ -174,13 +191,10 @@ def combined(
     group = ~np.isnan(unifac)
     route = np.where(group, "unifac", np.where(ionic, "ionic", "neutral"))
     _, base, _ = inputs(table)
-    forest = base + np.where(ionic, 1.0, HALF) * (learned[0] - base)
+    alone = base + np.where(ionic, 1.0, HALF) * (learned[0] - base)
     x = np.clip(table["x_1"].to_numpy(np.float64), 1e-6, 1 - 1e-6)
-    return (
-        np.where(group, unifac, forest),
-        np.where(group, group_spread(x), learned[1]),
-        route,
-    )
+    both, apart = with_groups(unifac, alone, np.maximum(x, 1 - x))
+    return np.where(group, both, alone), np.where(group, apart, learned[1]), route
 
 
 def pure_forest(table: pd.DataFrame, trees: int = 40) -> tuple[Forest, float]:
@@ -194,6 +208,28 @@ def pure_forest(table: pd.DataFrame, trees: int = 40) -> tuple[Forest, float]:
         forest = grow(rows[learn], answers[learn], ones(int(learn.sum())), trees, 4)
         error[test] = np.abs(forest.mean(rows[test]) - answers[test])
     return grow(rows, answers, ones(len(rows)), trees, 4), float(error.mean())
+
+
+def fusion_from(table: pd.DataFrame, entropy: Forest) -> Callable[[str, float], float]:
+    """Enthalpies of fusion (kJ/mol) of a SMILES and a melting point (K).
+
+    A table of liquidus temperatures is asked first, then `chemicals`; else the entropy is
+    predicted.
+    """
+    known = {
+        smiles: float(value)
+        for side in ("1", "2")
+        for smiles, value in zip(table[f"smiles_{side}"], table[f"fusion_{side}"], strict=True)
+    }
+
+    def fusion(smiles: str, melting: float) -> float:
+        if smiles not in known:
+            found = looked_up(smiles, "Hfus")
+            predicted = max(float(entropy.mean(descriptors(smiles)[None])[0]), LEAST_ENTROPY)
+            known[smiles] = found.value if found else predicted * melting
+        return known[smiles]
+
+    return fusion
 
 
 def default_data() -> Path:

@@ -155,8 +155,8 @@ def test_a_diagram_has_its_eutectic_inside_and_is_drawn(tmp_path: Path) -> None:
     x, temperature = diagram.eutectic
     assert 0.4 < x[0] < 0.8 and 240 < temperature < 290
     assert len(diagram.table()) == 19
-    assert diagram.liquidus.method == "unifac"
-    assert phase_diagram("menthol", "thymol").liquidus.method == "unifac", "at the ends too"
+    assert diagram.liquidus.method == "unifac+learned"
+    assert phase_diagram("menthol", "thymol").liquidus.method == "unifac+learned", "at the ends too"
     assert diagram.plot(tmp_path / "d.png").stat().st_size > 5000
     ternary = phase_diagram(CHOLINE, UREA, THYMOL, points=5)
     assert np.allclose(ternary.x.sum(1), 1) and len(ternary.x) == 10
