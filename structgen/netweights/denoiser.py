@@ -172,7 +172,7 @@ class WeightDenoiser:
         process = self.processes["z"]
         hint = torch.zeros_like(z)
         if self.coder is not None and probed is not None:
-            hint = self.coder.to_latent(probed[..., -self.coder.width :]).detach()
+            hint = self.coder.end(probed).detach()
             z = z - expand(process.schedule.alpha(t), z) * hint
         raw = self.network(z, t, code, present, state["asked"], probed)
         clean = as_clean(raw.float(), z, t, process, state.mask, "v")

@@ -203,14 +203,14 @@ class WeightGenerator:
         if number < 1:
             raise ConfigError(f"number: expected at least 1, got {number}")
         share = self.shrinkage(asked)
+        known = self.conditions(told, asked)
         if asked.steering in ("best_of_n", "feynman_kac"):
-            latent = self._searched(number, told, asked, seed)
+            latent = self._searched(number, known, told, asked, seed)
         else:
-            latent = self._sampled(number, told, asked, seed)
+            latent = self._sampled(number, known, told, asked, seed)
         with torch.no_grad():
             if share:
-                said = self.task.probed(told.x, told.y, told.present)["probed"]
-                end = self.parts.coder.to_latent(said[..., -self.task.net.token :])
+                end = self.parts.coder.end(known["probed"])
                 latent = torch.lerp(latent, end.expand_as(latent), share)
             flat = self.decode(latent, told.present)
             if asked.sparsity:
@@ -251,11 +251,11 @@ class WeightGenerator:
         )
 
     @torch.no_grad()
-    def _sampled(self, number: int, told: Prompt, asked: Asked, seed: int) -> Tensor:
+    def _sampled(
+        self, number: int, known: Mapping[str, Tensor], told: Prompt, asked: Asked, seed: int
+    ) -> Tensor:
         rngs = random.row_generators(seed, range(number))
-        fields = {
-            n: v.expand(number, *v.shape[1:]) for n, v in self.conditions(told, asked).items()
-        }
+        fields = {n: v.expand(number, *v.shape[1:]) for n, v in known.items()}
         mask = torch.ones(number, self.task.chunks, dtype=torch.bool)
         start = prior(self.processes, mask, rngs)
         start = start.replace(z=self.temperature(asked) * start["z"], **fields)
@@ -269,10 +269,11 @@ class WeightGenerator:
         )
         return made["z"]
 
-    def _searched(self, number: int, told: Prompt, asked: Asked, seed: int) -> Tensor:
-        one = self.task.state(
-            torch.zeros(1, self.task.chunks, self.task.size.latent), self.conditions(told, asked)
-        )
+    def _searched(
+        self, number: int, known: Mapping[str, Tensor], told: Prompt, asked: Asked, seed: int
+    ) -> Tensor:
+        empty = torch.zeros(1, self.task.chunks, self.task.size.latent)
+        one = self.task.state(empty, known)
         chain = Chain(
             self.denoiser, self.processes, power_grid(asked.steps), solver("ancestral"), one
         )

@@ -101,6 +101,10 @@ class ChunkCoder(nn.Module):
         """Standardised latents [..., Z]."""
         return (self.encode(chunks)[0] - self.centre) / self.scale
 
+    def end(self, probed: Tensor) -> Tensor:
+        """Latents [B, N, Z] of where a probe's steps end, the last of what it says [..., W]."""
+        return self.to_latent(probed[..., -self.width :])
+
     def from_latent(self, latent: Tensor) -> Tensor:
         """Chunks [..., W] of standardised latents."""
         return self.decode(latent * self.scale + self.centre)
