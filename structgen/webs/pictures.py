@@ -84,19 +84,21 @@ def draw_web(axis: Any, web: Web, *, pos: Floats | None = None, alive: Bools | N
     if flat:
         axis.set_aspect("equal")
         axis.autoscale_view()
+        axis.set(xlabel="x / mm", ylabel="y / mm")
     else:
         size = np.maximum(np.ptp(pos, axis=0), 0.05 * np.ptp(pos, axis=0).max())
-        for name, k in (("x", 0), ("y", 1), ("z", 2)):
+        for k, name in enumerate("xyz"):
             middle = 0.5 * (pos[:, k].max() + pos[:, k].min())
             getattr(axis, f"set_{name}lim")(middle - 0.5 * size[k], middle + 0.5 * size[k])
+            if size[k] < 0.25 * size.max():  # no room for words along a thin side
+                getattr(axis, f"set_{name}ticks")([])
+                continue
             axis.locator_params(axis=name, nbins=4)
+            getattr(axis, f"set_{name}label")(f"{name} / mm")
         axis.set_box_aspect(size, zoom=0.78)
         if not corner:
             elevation, azimuth = facing(pos)
             axis.view_init(elev=elevation, azim=azimuth)
-        axis.set_zlabel("z / mm")
-    axis.set_xlabel("x / mm")
-    axis.set_ylabel("y / mm")
 
 
 def facing(pos: Floats) -> tuple[float, float]:
