@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcore.errors import ConfigError, OutputError
+from diffcore.errors import ConfigError
 
 if TYPE_CHECKING:
     from structgen.netweights.corpus import Corpus
@@ -50,14 +50,13 @@ def train_weights(
         OutputError: the folder holds a run already.
     """
     import torch
-    from torch.utils.data import DataLoader
     from tqdm import tqdm
 
     from diffcore import random, training
     from diffcore.checkpoint import save_weights
     from diffcore.memory import keep_freed_memory
     from diffcore.objective import Objective
-    from pipelines.train import hardware, seconds
+    from pipelines.runs import effort, folder_for, loader_of, seconds
     from structgen.netweights import corpus as corpora
     from structgen.netweights import stages
     from structgen.netweights.denoiser import Size
@@ -70,9 +69,7 @@ def train_weights(
     for name, value in (("networks", networks), ("steps", steps), ("threads", threads)):
         if value is not None and value < 1:
             raise ConfigError(f"--{name}: expected at least 1, got {value}")
-    folder = Path(out)
-    if (folder / "last.ckpt").exists() and not resume:
-        raise OutputError(f"{folder} holds a training run already; give --resume or another --out")
+    folder = folder_for(out, resume)
     torch.set_num_threads(threads)
     keep_freed_memory()
     seen = seen_tables(chosen, keel)
@@ -112,7 +109,7 @@ def train_weights(
     with tqdm(total=len(zoo), desc="probe", mininterval=1, disable=silent) as bar:
         said = corpora.ask_probe(corpus, task, bar.update)
     batches = corpora.LatentBatches(corpus, made, task, chosen.batch, seed, said)
-    loader = DataLoader(batches, batch_size=None, collate_fn=_same)
+    loader = loader_of(batches, seed)
     run = training.Run(
         folder, budget.seconds, resume, accelerator, precision=precision, curve_every=30.0
     )
@@ -132,11 +129,7 @@ def train_weights(
             **training.describe(objective, module.optimisation),
         },
         "seed": seed,
-        "trained": {
-            "minutes": round(budget.elapsed / 60, 1),
-            "steps": module.global_step,
-            **hardware(run),
-        },
+        "trained": effort(budget, module, run),
         "task": task.to_json(),
     }
     return save_weights(folder / f"{recipe}.safetensors", weights, card)
@@ -212,7 +205,3 @@ def describe(chosen: Recipe, seen: list[Table], corpus: Corpus) -> dict[str, Any
         "held_out": [] if chosen.encoding == "pixels" else list(HELD_OUT),
         "networks": len(corpus.zoo),
     }
-
-
-def _same(batch: Any) -> Any:
-    return batch

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SYSTEMS: Mapping[str, tuple[str, str]] = {
     "solvent_menthol_thymol": ("menthol", "thymol"),
-    "solvent_menthol_capric": ("menthol", "capric acid"),
-    "solvent_menthol_lauric": ("menthol", "lauric acid"),
+    "solvent_capric_menthol": ("capric acid", "menthol"),
+    "solvent_lauric_menthol": ("lauric acid", "menthol"),
     "solvent_choline_urea": ("choline chloride", "urea"),
 }
 """Names of pictures and components; no table has points of menthol and capric acid."""

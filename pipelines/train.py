@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcore.errors import ConfigError, OutputError
+from diffcore.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
     from diffcore.denoisers import Denoiser
     from molgen.tasks.molecules import MoleculeTask
-
-
-def seconds(text: str) -> float:
-    """Seconds of ``HH:MM:SS`` or ``DD:HH:MM:SS``.
-
-    Raises:
-        ConfigError: another form, or no time at all.
-    """
-    if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", text):
-        raise ConfigError(f"expected a time as HH:MM:SS, got {text!r}")
-    total = 0.0
-    for part, unit in zip(reversed(text.split(":")), (1, 60, 3600, 86400), strict=False):
-        total += int(part) * unit
-    if total <= 0:
-        raise ConfigError(f"expected a time above zero, got {text!r}")
-    return total
 
 
 def train_molecules(
@@ -74,29 +57,24 @@ def train_molecules(
     """
     import torch
 
-    from diffcore import random, training
+    from diffcore import training
     from molgen.datasets.table import MoleculeTable
     from molgen.recipes import parts_of, task_for, training_rows, with_labels
     from molgen.recipes import recipe as find
     from molgen.tasks.batches import SizeBatches
     from molgen.weights.files import write_model
+    from pipelines.runs import effort, folder_for, loader_of, plot_curve, rank_of, seconds, seeded
 
     _check_options(accelerator, precision, {"devices": devices, "nodes": nodes}, threads, probe)
     chosen, budget = find(recipe), training.Budget(seconds(max_time))
-    folder = Path(out)
-    if (folder / "last.ckpt").exists() and not resume:
-        raise OutputError(
-            f"{folder} holds a training run already; give --resume to go on or another --out"
-        )
+    folder = folder_for(out, resume)
     if threads:
         torch.set_num_threads(threads)
     table = MoleculeTable.load(data) if data else _dataset(chosen.data)
     table = with_labels(table, chosen.labels)
     task = task_for(chosen, table)
     parts = parts_of(chosen, task)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(random.generator(seed).get_state())
-        network = parts.build()
+    network = seeded(parts.build, seed)
     if start_from is not None:
         begin_with(network, start_from)
     settings = {**chosen.optimisation, **({} if lr is None else {"lr": lr}), "seed": seed}
@@ -118,12 +96,7 @@ def train_molecules(
         devices * nodes,
         start=lambda: module.global_step,
     )
-    loader = torch.utils.data.DataLoader(
-        batches,
-        batch_size=None,
-        collate_fn=lambda state: state,
-        generator=random.generator(seed, 1),
-    )
+    loader = loader_of(batches, seed)
     run = training.Run(
         folder,
         budget.seconds,
@@ -147,11 +120,7 @@ def train_molecules(
             **training.describe(chosen.objective, module.optimisation),
         },
         "seed": seed,
-        "trained": {
-            "minutes": round(budget.elapsed / 60, 1),
-            "steps": module.global_step,
-            **hardware(run),
-        },
+        "trained": effort(budget, module, run),
         "predictor": chosen.predictor,
         "task": task.to_json(),
     }
@@ -196,32 +165,6 @@ def _check_options(
             raise ConfigError(f"{name}: expected 0 or more, got {number}")
 
 
-def rank_of(devices: int, nodes: int) -> int:
-    """This process's rank before Lightning has set up (from the launcher's environment)."""
-    import os
-
-    if devices * nodes == 1:
-        return 0
-    node = int(os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", 0)))
-    return int(os.environ.get("RANK", node * devices + int(os.environ.get("LOCAL_RANK", 0))))
-
-
-def hardware(run: Any) -> dict[str, Any]:
-    """What the run used, for the card."""
-    import platform
-
-    import torch
-
-    device = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
-    )
-    return {
-        "device": device,
-        "devices": run.devices * run.nodes,
-        "threads": torch.get_num_threads(),
-    }
-
-
 def _dataset(name: str) -> Any:
     from molgen.datasets import qm9
 
@@ -250,25 +193,3 @@ def _probe(
         }
 
     return probe
-
-
-def plot_curve(table: Path, picture: Path) -> None:
-    """Draw losses and probe results over time."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import pandas as pd
-
-    rows = pd.read_csv(table)
-    losses = [c for c in rows if c not in ("minutes", "steps", "strict_valid")]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), constrained_layout=True)
-    for name in losses:
-        axes[0].plot(rows["minutes"], rows[name], label=name)
-    axes[0].set(xlabel="minutes of training", ylabel="mean loss", yscale="log")
-    axes[0].legend(frameon=False, fontsize=8)
-    if "strict_valid" in rows:
-        axes[1].plot(rows["minutes"], rows["strict_valid"], marker="o")
-    axes[1].set(xlabel="minutes of training", ylabel="strictly valid / %", ylim=(0, 101))
-    figure.savefig(picture, dpi=120)
-    plt.close(figure)

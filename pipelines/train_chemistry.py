@@ -42,12 +42,12 @@ def train_chemistry(
     """
     import torch
 
-    from diffcore import random, training
+    from diffcore import training
     from diffcore.objective import Objective
     from molgen.sidegen.chemistry import ChemicalDenoiser, ChemicalNetwork, chemical_processes
     from molgen.sidegen.task import FIELD, SideTask
     from molgen.weights.files import write_model
-    from pipelines.train import hardware, seconds
+    from pipelines.runs import effort, seconds, seeded
 
     if molecules < 10:
         raise ConfigError(f"--molecules: expected 10 or more, got {molecules}")
@@ -59,9 +59,7 @@ def train_chemistry(
         torch.set_num_threads(threads)
     table = features(folder, exclude or [], molecules, seed)
     task = SideTask()
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(random.generator(seed).get_state())
-        network = ChemicalNetwork(task)
+    network = seeded(lambda: ChemicalNetwork(task), seed)
     objective = Objective(
         weights={FIELD: 0.0, "charge": 5.0},
         weighting="uniform",
@@ -85,11 +83,7 @@ def train_chemistry(
         "data": table.ligands.card | {"molecules": len(table.ligands)},
         "recipe": training.describe(objective, module.optimisation),
         "seed": seed,
-        "trained": {
-            "minutes": round(budget.elapsed / 60, 1),
-            "steps": module.global_step,
-            **hardware(run),
-        },
+        "trained": effort(budget, module, run),
         "task": task.to_json(),
     }
     return write_model(folder / "energy.safetensors", module.averaged.state_dict(), card)

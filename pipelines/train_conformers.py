@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from diffcore.errors import ConfigError, OutputError
+from diffcore.errors import ConfigError
 
 if TYPE_CHECKING:
     from diffcore.denoisers import Denoiser
@@ -61,28 +61,22 @@ def train_conformers(
     """
     import torch
 
-    from diffcore import random, training
+    from diffcore import training
     from molgen.models.torsion import TorsionNetwork
     from molgen.recipes_conformers import recipe as find
     from molgen.tasks.conformers import ConformerDenoiser, TorsionBatches
     from molgen.weights.files import write_model
-    from pipelines.train import hardware, plot_curve, rank_of, seconds
+    from pipelines.runs import effort, folder_for, loader_of, plot_curve, rank_of, seconds, seeded
 
     chosen, budget = find(recipe), training.Budget(seconds(max_time))
     _check(accelerator, devices, nodes, threads)
-    folder = Path(out)
-    if (folder / "last.ckpt").exists() and not resume:
-        raise OutputError(
-            f"{folder} holds a training run already; give --resume to go on or another --out"
-        )
+    folder = folder_for(out, resume)
     if threads:
         torch.set_num_threads(threads)
     table = torsion_table(folder, data, exclude or [], resume)
     task = chosen.task
     process = task.process()
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(random.generator(seed).get_state())
-        network = task.build()
+    network = seeded(task.build, seed)
     module = training.Diffusion(
         network,
         lambda net: ConformerDenoiser(cast(TorsionNetwork, net), process),
@@ -101,12 +95,7 @@ def train_conformers(
         devices * nodes,
         start=lambda: module.global_step,
     )
-    loader = torch.utils.data.DataLoader(
-        batches,
-        batch_size=None,
-        collate_fn=lambda state: state,
-        generator=random.generator(seed, 1),
-    )
+    loader = loader_of(batches, seed)
     run = training.Run(
         folder,
         budget.seconds,
@@ -128,11 +117,7 @@ def train_conformers(
             **training.describe(chosen.objective, module.optimisation),
         },
         "seed": seed,
-        "trained": {
-            "minutes": round(budget.elapsed / 60, 1),
-            "steps": module.global_step,
-            **hardware(run),
-        },
+        "trained": effort(budget, module, run),
         "task": task.to_json(),
     }
     path = folder / f"{recipe}.safetensors"

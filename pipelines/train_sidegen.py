@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from diffcore.errors import ConfigError, OutputError
+from diffcore.errors import ConfigError
 
 if TYPE_CHECKING:
     from diffcore.denoisers import Denoiser
@@ -63,28 +63,22 @@ def train_sidegen(
     """
     import torch
 
-    from diffcore import random, training
+    from diffcore import training
     from diffcore.objective import Objective
     from molgen.sidegen.batches import SideBatches
     from molgen.sidegen.network import SideNetwork
     from molgen.sidegen.task import SideDenoiser
     from molgen.weights.files import write_model
-    from pipelines.train import hardware, plot_curve, seconds
+    from pipelines.runs import effort, folder_for, loader_of, plot_curve, seconds, seeded
 
     _check(recipe, accelerator, ligands, batch, threads)
-    folder = Path(out)
-    if (folder / "last.ckpt").exists() and not resume:
-        raise OutputError(
-            f"{folder} holds a training run already; give --resume to go on or another --out"
-        )
+    folder = folder_for(out, resume)
     budget = training.Budget(seconds(max_time))
     if threads:
         torch.set_num_threads(threads)
     alone, bound = tables(folder, complexes, exclude or [], ligands, seed)
     task = task_of(recipe)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(random.generator(seed).get_state())
-        network = task.build()
+    network = seeded(task.build, seed)
     objective = Objective(
         weighting="clipped_snr",
         bounds=(1.0, 20.0),
@@ -101,12 +95,7 @@ def train_sidegen(
         budget,
     )
     batches = SideBatches(alone, bound, task, batch, seed=seed, start=lambda: module.global_step)
-    loader = torch.utils.data.DataLoader(
-        batches,
-        batch_size=None,
-        collate_fn=lambda state: state,
-        generator=random.generator(seed, 1),
-    )
+    loader = loader_of(batches, seed)
     run = training.Run(folder, budget.seconds, resume, accelerator, curve_every=curve_every)
     training.fit(module, loader, run, probe(task, alone, bound, seed))
     data = {"ligands": alone.card | {"molecules": len(alone)}}
@@ -122,11 +111,7 @@ def train_sidegen(
             **training.describe(objective, module.optimisation),
         },
         "seed": seed,
-        "trained": {
-            "minutes": round(budget.elapsed / 60, 1),
-            "steps": module.global_step,
-            **hardware(run),
-        },
+        "trained": effort(budget, module, run),
         "task": task.to_json(),
     }
     path = folder / f"{recipe}.safetensors"

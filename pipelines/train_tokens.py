@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from diffcore.errors import ConfigError, OutputError
+from diffcore.errors import ConfigError
 
 if TYPE_CHECKING:
     from molgen.tokens.mixtures import JointTable
@@ -67,7 +67,7 @@ def train_tokens(
     """
     import torch
 
-    from diffcore import random, training
+    from diffcore import training
     from diffcore.objective import Objective
     from diffcore.transformer import Size, TokenNetwork
     from molgen.datasets import qm9
@@ -75,11 +75,9 @@ def train_tokens(
     from molgen.tokens.tables import choose, token_table
     from molgen.tokens.task import LEFT_TO_RIGHT, MULTITASK, READERS, TokenDenoiser, TokenTask
     from molgen.weights.files import write_model
-    from pipelines.train import hardware, seconds
+    from pipelines.runs import effort, folder_for, seconds, seeded
 
-    folder = Path(out)
-    if (folder / "last.ckpt").exists() and not resume:
-        raise OutputError(f"{folder} holds a training run already; --resume continues it")
+    folder = folder_for(out, resume)
     if width < 32 or width % 32 or layers < 1 or batch < 1:
         raise ConfigError("--width: expected a multiple of 32; --layers, --batch: 1 or more")
     if threads:
@@ -95,9 +93,7 @@ def train_tokens(
     if both:
         table = _joint(cast("TokenTable", table), mixtures)
     task = TokenTask(table.vocabulary, table.moments, method, Size(width, layers, width // 32))
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(random.generator(seed).get_state())
-        network = task.build()
+    network = seeded(task.build, seed)
     objective = Objective(
         weighting="uniform",
         self_condition=0.5 if method in SELF_CONDITIONED else 0.0,
@@ -129,11 +125,7 @@ def train_tokens(
         },
         "recipe": training.describe(objective, module.optimisation) | {"batch": batch},
         "seed": seed,
-        "trained": {
-            "minutes": round(budget.elapsed / 60, 1),
-            "steps": module.global_step,
-            **hardware(run),
-        },
+        "trained": effort(budget, module, run),
         "task": task.to_json(),
     }
     weights = module.averaged.state_dict()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from diffcore.errors import ConfigError, OutputError
+from diffcore.errors import ConfigError
 
 
 def train_webs(
@@ -43,14 +42,13 @@ def train_webs(
         OutputError: the folder holds a run already.
     """
     import torch
-    from torch.utils.data import DataLoader
     from tqdm import tqdm
 
-    from diffcore import random, training
+    from diffcore import training
     from diffcore.checkpoint import fill_module, load_card, load_weights, save_weights
     from diffcore.memory import keep_freed_memory
     from diffcore.objective import Objective
-    from pipelines.train import hardware, seconds
+    from pipelines.runs import effort, folder_for, loader_of, seconds, seeded
     from structgen.webs.batches import WebBatches
     from structgen.webs.methods import statistics, task_for
     from structgen.webs.recipes import recipe as find
@@ -65,9 +63,7 @@ def train_webs(
     stages = len(chosen.objective.get("stages", ()))
     if stage is not None and not 0 <= stage < stages:
         raise ConfigError(f"--stage: {recipe} has {stages} stages, got {stage}")
-    folder = Path(out)
-    if (folder / "last.ckpt").exists() and not resume:
-        raise OutputError(f"{folder} holds a training run already; give --resume or another --out")
+    folder = folder_for(out, resume)
     torch.set_num_threads(threads)
     keep_freed_memory()
     with tqdm(total=number, desc="webs", mininterval=1) as bar:
@@ -75,9 +71,7 @@ def train_webs(
     with tqdm(total=number, desc="pull tests", mininterval=1) as bar:
         values = values_for(chosen, webs, tick=bar.update)
     task = task_for(chosen.method, statistics(webs, values), chosen.task).fitted(webs)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(random.generator(seed).get_state())
-        network = task.build()
+    network = seeded(task.build, seed)
     if start_from is not None:
         path = find_model(start_from)
         fill_module(network, load_weights(path, load_card(path)), path)
@@ -94,7 +88,7 @@ def train_webs(
         budget,
     )
     batches = WebBatches(webs, values, task, chosen.batch, seed, chosen.nodes)
-    loader = DataLoader(batches, batch_size=None, collate_fn=_same)
+    loader = loader_of(batches, seed)
     run = training.Run(folder, budget.seconds, resume, accelerator, curve_every=60.0)
     training.fit(module, loader, run)
     card = {
@@ -107,15 +101,7 @@ def train_webs(
             **training.describe(objective, module.optimisation),
         },
         "seed": seed,
-        "trained": {
-            "minutes": round(budget.elapsed / 60, 1),
-            "steps": module.global_step,
-            **hardware(run),
-        },
+        "trained": effort(budget, module, run),
         "task": task.to_json(),
     }
     return save_weights(folder / f"{recipe}.safetensors", module.averaged.state_dict(), card)
-
-
-def _same(batch: Any) -> Any:
-    return batch

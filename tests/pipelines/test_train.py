@@ -15,7 +15,8 @@ from molgen import recipes
 from molgen.generate import MoleculeGenerator
 from molgen.models.eqgat import EqgatConfig
 from pipelines.cli import main
-from pipelines.train import begin_with, rank_of, seconds, train_molecules
+from pipelines.runs import rank_of, seconds
+from pipelines.train import begin_with, train_molecules
 from tests.molgen.test_table import table_of
 
 TINY = EqgatConfig(layers=1, scalars=16, vectors=4, pairs=8, hidden=8, heads=4, residual=True)
