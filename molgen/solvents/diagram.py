@@ -70,7 +70,7 @@ class PhaseDiagram:
             axes.plot(measured[:, 0], measured[:, 1], "ko", ms=4, label="measured")
         axes.set(xlabel=f"mole fraction of {first.name}", ylabel="temperature, K", xlim=(0, 1))
         axes.set_title(f"{first.name} + {second.name}")
-        axes.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside lower center", ncols=3, frameon=False)
         figure.savefig(path, dpi=110)
         return path
 
