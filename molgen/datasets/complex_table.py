@@ -7,7 +7,6 @@ read costs its own row, and the card says why.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcore.columns import load_columns, save_columns
 from diffcore.errors import DataError
-from molgen.datasets.table import SPLITS, MoleculeTable, writable
+from molgen.datasets.table import SPLITS, MoleculeTable
 
 if TYPE_CHECKING:
     from molgen.datasets.complexes import ComplexFiles
@@ -108,14 +108,8 @@ class ComplexTable:
         Raises:
             OutputError: it cannot be written.
         """
-        from safetensors.torch import save_file
-
-        path = writable(path)
-        part = path.with_suffix(".part")
-        tensors = dict(self.fields) | {f"n_{k}": v for k, v in self.counts.items()}
-        save_file(tensors | {"split": self.split}, part, metadata={"card": json.dumps(self.card)})
-        os.replace(part, path)
-        return path
+        columns = dict(self.fields) | {f"n_{k}": v for k, v in self.counts.items()}
+        return save_columns(path, columns | {"split": self.split}, self.card)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ComplexTable:
@@ -124,19 +118,11 @@ class ComplexTable:
         Raises:
             DataError: the file is missing, broken or no table of complexes.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                card = json.loads((file.metadata() or {}).get("card", "null"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            fields = {name: tensors[name] for name in FIELDS}
-            counts = {name: tensors[f"n_{name}"] for name in COUNTS}
-            return cls(fields, counts, tensors["split"], dict(card))
-        except FileNotFoundError:
-            raise DataError(f"no table of complexes at {path}") from None
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path} is not a readable table of complexes: {error}") from error
+        needed = (*FIELDS, *(f"n_{name}" for name in COUNTS), "split")
+        columns, card = load_columns(path, "table of complexes", needed)
+        fields = {name: columns[name] for name in FIELDS}
+        counts = {name: columns[f"n_{name}"] for name in COUNTS}
+        return cls(fields, counts, columns["split"], card)
 
 
 def _dense(out: dict[str, Tensor], masks: dict[str, Tensor]) -> dict[str, Tensor]:

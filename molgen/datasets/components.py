@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcore.columns import writable
 from diffcore.errors import DataError, OutputError
+from molgen.datasets.cache import cache_file, converted
 from molgen.datasets.component_rows import REASONS, Record, convert_records
 from molgen.datasets.parallel import map_in_order
-from molgen.datasets.table import HYBRIDISATIONS, SPLITS, MoleculeTable, writable
+from molgen.datasets.table import HYBRIDISATIONS, SPLITS, MoleculeTable
 
 VERSION = 1
 SOURCE = "wwPDB Chemical Component Dictionary, components.bcif of biotite {version}"
@@ -36,10 +38,7 @@ _CHUNK = 256
 
 def cache_path() -> Path:
     """Where the converted file lies: the user's cache, or the folder DESIGNLOOM_CACHE names."""
-    from platformdirs import user_cache_dir
-
-    folder = os.environ.get("DESIGNLOOM_CACHE") or user_cache_dir("designloom")
-    return Path(folder).expanduser() / f"components-v{VERSION}.safetensors"
+    return cache_file(f"components-v{VERSION}.safetensors")
 
 
 def source_file() -> Path:
@@ -65,13 +64,7 @@ def load(progress: bool = True) -> MoleculeTable:
     Raises:
         DataError: the source package is missing, or the converted file is broken.
     """
-    path = cache_path()
-    if not path.exists():
-        convert(path, progress=progress)
-    try:
-        return MoleculeTable.load(path)
-    except DataError as error:
-        raise DataError(f"{error}; delete the file to convert it again") from error
+    return converted(cache_path(), lambda path: convert(path, progress=progress))
 
 
 def convert(

@@ -5,9 +5,7 @@ Needs torch, numpy and safetensors only: the converted file alone is enough to t
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffcore.errors import DataError, OutputError
+from diffcore.columns import load_columns, save_columns
+from diffcore.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 HYBRIDISATIONS = ("other", "S", "SP", "SP2", "SP3")
@@ -110,21 +109,8 @@ class MoleculeTable:
         Raises:
             DataError: the file is missing, broken or no molecule table.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                card = json.loads((file.metadata() or {}).get("card", "null"))
-                missing = sorted(set(_DTYPES) - set(file.keys()))
-                if missing or not isinstance(card, dict):
-                    what = missing[0] if missing else "card"
-                    raise DataError(f"{path} is not a molecule table: it has no {what}")
-                tensors = {name: file.get_tensor(name) for name in _DTYPES}
-        except FileNotFoundError:
-            raise DataError(f"no molecule table at {path}") from None
-        except (SafetensorError, OSError, ValueError) as error:
-            raise DataError(f"{path} is not a readable molecule table: {error}") from error
-        return cls(**tensors, card=card)
+        columns, card = load_columns(path, "molecule table", tuple(_DTYPES))
+        return cls(**{name: columns[name] for name in _DTYPES}, card=card)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the table; `path` holds either the old or the whole new file at any moment.
@@ -132,25 +118,7 @@ class MoleculeTable:
         Raises:
             OutputError: the folder cannot be written.
         """
-        from safetensors.torch import save_file
-
-        path = writable(path)
-        tensors = {name: getattr(self, name).contiguous().cpu() for name in _DTYPES}
-        metadata = {"card": json.dumps(self.card)}
-        temporary = None
-        try:
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            os.close(handle)
-            save_file(tensors, temporary, metadata=metadata)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-            temporary = None
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
-        return path
+        return save_columns(path, {name: getattr(self, name) for name in _DTYPES}, self.card)
 
     def to(self, device: str | torch.device) -> MoleculeTable:
         """The same table on another device; `batch` then gives tensors there."""
@@ -249,22 +217,6 @@ class MoleculeTable:
         if len(found) and (int(found.min()) < 0 or int(found.max()) >= len(self)):
             raise DataError(f"molecule index outside 0..{len(self) - 1}")
         return found
-
-
-def writable(path: str | os.PathLike[str]) -> Path:
-    """The path, its folder made where it was missing.
-
-    Raises:
-        OutputError: the folder cannot be made or written, or the path is a folder.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise OutputError(f"cannot write {path}: expected a file in a writable folder")
-    return path
 
 
 def _starts(lengths: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ Needs torch, numpy and safetensors to train from a converted file; rdkit to conv
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcore.columns import load_columns, save_columns
 from diffcore.errors import DataError
-from molgen.datasets.table import SPLITS, MoleculeTable, writable
+from molgen.datasets.table import SPLITS, MoleculeTable
 
 if TYPE_CHECKING:
     from molgen.torsions import TorsionGraph
@@ -99,16 +99,14 @@ class TorsionTable:
         return shaped(out)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the table beside its place and move it there."""
-        from safetensors.torch import save_file
+        """Write the table beside its place and move it there.
 
-        path = writable(path)
-        part = path.with_suffix(".part")
-        tensors = dict(self.fields) | {f"n_{k}": v for k, v in self.counts.items()}
-        tensors |= {"split": self.split, "source": self.source}
-        save_file(tensors, part, metadata={"card": json.dumps(self.card)})
-        os.replace(part, path)
-        return path
+        Raises:
+            OutputError: it cannot be written.
+        """
+        columns = dict(self.fields) | {f"n_{k}": v for k, v in self.counts.items()}
+        columns |= {"split": self.split, "source": self.source}
+        return save_columns(path, columns, self.card)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TorsionTable:
@@ -117,23 +115,11 @@ class TorsionTable:
         Raises:
             DataError: the file is missing, broken or no torsion table.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                card = json.loads((file.metadata() or {}).get("card", "null"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls(
-                {name: tensors[name] for name in FIELDS},
-                {name: tensors[f"n_{name}"] for name in COUNTS},
-                tensors["split"],
-                tensors["source"],
-                dict(card),
-            )
-        except FileNotFoundError:
-            raise DataError(f"no torsion table at {path}") from None
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path} is not a readable torsion table: {error}") from error
+        needed = (*FIELDS, *(f"n_{name}" for name in COUNTS), "split", "source")
+        columns, card = load_columns(path, "torsion table", needed)
+        fields = {name: columns[name] for name in FIELDS}
+        counts = {name: columns[f"n_{name}"] for name in COUNTS}
+        return cls(fields, counts, columns["split"], columns["source"], card)
 
 
 def shaped(batch: dict[str, Tensor]) -> dict[str, Tensor]:

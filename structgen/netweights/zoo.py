@@ -7,7 +7,6 @@ soon as it is done, so that a run that was stopped goes on where it was, and end
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from diffcore import random
+from diffcore.columns import load_columns, save_columns
 from diffcore.errors import ConfigError, DataError, OutputError
 from structgen.netweights.fitting import Fit, accuracy, train
 from structgen.netweights.lessons import Lesson
@@ -175,43 +175,14 @@ def _parts_folder(path: Path, plan: dict[str, Any]) -> Path:
 
 
 def _write(path: Path, columns: dict[str, Tensor], plan: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
-
-    part = path.with_name(path.name + ".part")
-    stored = dict(columns)
-    stored["weights"] = stored["weights"].half()
-    stored["source"], stored["seed"] = stored["source"].int(), stored["seed"].long()
-    try:
-        save_file({k: v.contiguous() for k, v in stored.items()}, str(part), _header(plan))
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _header(plan: dict[str, Any]) -> dict[str, str]:
-    return {"zoo": json.dumps(plan)}
+    narrow = {"weights": columns["weights"].half(), "source": columns["source"].int()}
+    save_columns(path, {**columns, **narrow, "seed": columns["seed"].long()}, plan, "zoo")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), "pt") as stream:
-            plan = json.loads((stream.metadata() or {}).get("zoo", "null"))
-            columns = {n: stream.get_tensor(n) for n in stream.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise DataError(f"no file {path}") from None
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} is no zoo, or was cut short: {reason}") from error
-    if set(columns) != set(_COLUMNS) or not isinstance(plan, dict):
-        raise DataError(f"{path} is no zoo: expected {', '.join(_COLUMNS)}, got {sorted(columns)}")
-    return columns | {
-        "weights": columns["weights"].float(),
-        "source": columns["source"].long(),
-    }, plan
+    columns, plan = load_columns(path, "zoo", tuple(_COLUMNS), "zoo")
+    wide = {"weights": columns["weights"].float(), "source": columns["source"].long()}
+    return {**{name: columns[name] for name in _COLUMNS}, **wide}, plan
 
 
 def load(path: str | Path) -> Zoo:
