@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from diffcore.errors import DataError, OutputError
+from diffcore.files import whole
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
@@ -50,17 +51,12 @@ def save_columns(
     from safetensors.torch import save_file
 
     path = writable(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     stored = {name: column.contiguous().cpu() for name, column in columns.items()}
     try:
-        save_file(stored, str(part), metadata={key: json.dumps(note)})
-        part.chmod(0o644)
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise OutputError(f"cannot write {path}: {reason}") from error
-    finally:
-        part.unlink(missing_ok=True)
+        with whole(path) as beside:
+            save_file(stored, str(beside), metadata={key: json.dumps(note)})
+    except SafetensorError as error:
+        raise OutputError(f"cannot write {path}: {str(error).partition(chr(10))[0]}") from error
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError, OutputError
+from diffcore.files import whole
 
 if TYPE_CHECKING:
     from pipelines.design.campaign import Campaign
@@ -167,12 +167,9 @@ def draw(volumes: Mapping[str, Sequence[Sequence[float]]], batch: int, path: Pat
     axes.set(xlabel="candidates evaluated", ylabel="hypervolume (mean and range over seeds)")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        figure.savefig(beside, dpi=150)
-        os.replace(beside, path)
-    except (OSError, ValueError) as error:
+        with whole(path) as beside:
+            figure.savefig(beside, dpi=150)
+    except ValueError as error:  # an ending that no picture has
         raise OutputError(f"cannot write {path}: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
     sys.stderr.flush()

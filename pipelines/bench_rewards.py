@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcore.errors import ConfigError, OutputError
+from diffcore.errors import ConfigError
+from diffcore.files import whole
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -307,12 +307,8 @@ def _draw(found: Findings, path: Path) -> None:
     axes: Any = figure.subplots(1, len(found.unsteered), squeeze=False)
     for axis, reward in zip(axes[0], found.unsteered, strict=True):
         _panel(axis, found, reward)
-    part = path.with_suffix(".part.png")
-    try:
-        figure.savefig(part, dpi=110)
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with whole(path) as beside:
+        figure.savefig(beside, dpi=110)
 
 
 def _panel(axis: Any, found: Findings, reward: str) -> None:

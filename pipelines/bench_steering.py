@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from diffcore.errors import ConfigError, OutputError
+from diffcore.errors import ConfigError
+from diffcore.files import whole
 
 if TYPE_CHECKING:
     from diffcore.state import State
@@ -229,12 +229,8 @@ def _draw(found: Findings, path: Path) -> None:
 
     figure = Figure(figsize=(13, 8.2), layout="constrained")
     panels(figure, found)
-    part = path.with_suffix(".part.png")
-    try:
-        figure.savefig(part, dpi=110)
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with whole(path) as beside:
+        figure.savefig(beside, dpi=110)
 
 
 def gallery(digits: State, columns: int, rows: Sequence[int]) -> Any:

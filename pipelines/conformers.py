@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from diffcore.errors import ConfigError, DataError, OutputError
+from diffcore.files import whole
 from pipelines.generate import MAX_SEED
 
 if TYPE_CHECKING:
@@ -300,12 +300,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...] 
     Raises:
         OutputError: it cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError, DataError, OutputError
+from diffcore.files import whole
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -275,14 +276,8 @@ def row(job: PoseJob, made: PosesMade, mols: list[Chem.Mol]) -> dict[str, Any]:
 
 
 def _write_page(page: Path, shown: list[tuple[PoseJob, list[Chem.Mol]]]) -> None:
-    import os
-
     from molgen.complex_viewer import complex_page
 
     complexes = [(job.name, job.place.read(), mols) for job, mols in shown]
-    beside = page.with_name(page.name + ".part")
-    try:
+    with whole(page) as beside:
         beside.write_text(complex_page(complexes), encoding="utf-8")
-        os.replace(beside, page)
-    except OSError as error:
-        raise OutputError(f"cannot write {page}: {error.strerror or error}") from error

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from diffcore.errors import ConfigError, DataError, OutputError
+from diffcore.errors import ConfigError, DataError
+from diffcore.files import whole
 
 ORIGIN = ("seed", "index", "demands", "request")
 """Properties of a molecule in a file."""
@@ -127,17 +128,7 @@ def write_rejected(path: Path, rows: list[tuple[int, str, str]]) -> None:
     Raises:
         OutputError: the disk refuses.
     """
-    import os
-    import tempfile
-
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, delete=False, encoding="utf-8", newline=""
-        ) as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(REJECTED_COLUMNS)
-            table.writerows(rows)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(REJECTED_COLUMNS)
+        table.writerows(rows)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError, OutputError
+from diffcore.files import whole
 from pipelines.design.names import unknown
 
 if TYPE_CHECKING:
@@ -326,31 +327,23 @@ def _there(database: Database, campaign: int, keys: Sequence[str]) -> set[str]:
 def write_table(plan: Plan, database: Database, campaign: int, path: Path) -> tuple[int, int]:
     """Writes a row for each molecule, portion by portion; how many, and how many passed."""
     import csv
-    import os
 
     from pipelines.store.records import known_outcomes, read_candidates, read_generations
 
     names = [one.name for one in plan.evaluators]
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
     count = hits = 0
-    try:
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["name", "smiles", *names, "passed", "failure"])
-            for one in read_generations(database, campaign):
-                some = read_candidates(database, campaign, one.number)
-                keys = [e.key(c.key) for c in some for e in plan.evaluators]
-                found = known_outcomes(database, keys)
-                for candidate in some:
-                    outcomes = [found.get(e.key(candidate.key)) for e in plan.evaluators]
-                    row, passed = _row(plan, candidate, outcomes)
-                    writer.writerow(row)
-                    count, hits = count + 1, hits + passed
-        os.replace(beside, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "smiles", *names, "passed", "failure"])
+        for one in read_generations(database, campaign):
+            some = read_candidates(database, campaign, one.number)
+            keys = [e.key(c.key) for c in some for e in plan.evaluators]
+            found = known_outcomes(database, keys)
+            for candidate in some:
+                outcomes = [found.get(e.key(candidate.key)) for e in plan.evaluators]
+                row, passed = _row(plan, candidate, outcomes)
+                writer.writerow(row)
+                count, hits = count + 1, hits + passed
     return count, hits
 
 

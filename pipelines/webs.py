@@ -141,7 +141,8 @@ def evaluate_webs(
     """
     import pandas as pd
 
-    from structgen.webs.io import read_webs, write_whole
+    from diffcore.files import write_whole
+    from structgen.webs.io import read_webs
     from structgen.webs.measures import by_shape, distances, novelty
     from structgen.webs.silk import silk_set
 
@@ -188,8 +189,8 @@ def _row(number: int, web: Web, silk: str, load: str, removed: int) -> dict[str,
 
 
 def _show(web: Web, silk: str, load: str, picture: Path | None, page: Path | None) -> None:
+    from diffcore.files import write_whole
     from structgen.webs import viewer
-    from structgen.webs.io import write_whole
     from structgen.webs.mechanics import pull
     from structgen.webs.pictures import pull_picture, save
 

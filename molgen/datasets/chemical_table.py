@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcore.errors import DataError
+from diffcore.files import whole
 from molgen.datasets.complex_table import ComplexTable, arrays_of_row, flat
 from molgen.datasets.table import MoleculeTable
 
@@ -53,9 +53,8 @@ class ChemicalTable:
         from safetensors.torch import save_file
 
         self.ligands.save(folder / "chemistry-ligands.safetensors")
-        part = folder / "chemistry.part"
-        save_file({"feature": self.feature, "charge": self.charge}, part)
-        os.replace(part, folder / "chemistry.safetensors")
+        with whole(folder / "chemistry.safetensors") as part:
+            save_file({"feature": self.feature, "charge": self.charge}, part)
 
     @classmethod
     def load(cls, folder: Path) -> ChemicalTable:

@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcore.errors import DataError
+from diffcore.files import write_whole
 from molgen.datasets.reference_arrays import Histogram, unpacked
 from molgen.datasets.table import HYBRIDISATIONS, MoleculeTable
 
@@ -217,9 +217,9 @@ def build_reference(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"smiles_hashes": hashes, **statistics.arrays}
-    _write(folder / f"{name}.safetensors", save(arrays))
+    write_whole(folder / f"{name}.safetensors", save(arrays))
     path = folder / f"{name}.json"
-    _write(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
     return path
 
 
@@ -238,7 +238,7 @@ def add_scores(
     path = Path(folder) / f"{name}.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["scores"] = {key: list(pair) for key, pair in scores.items()}
-    _write(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def valency_tables(
@@ -334,14 +334,6 @@ def _by_atom(content: dict[str, dict[str, int]], key: Any) -> dict[Any, Any]:
 def _pair(text: str) -> tuple[int, int]:
     first, second = text.split(",")
     return int(first), int(second)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as handle:
-        handle.write(content)
-    os.chmod(handle.name, 0o644)
-    os.replace(handle.name, path)
 
 
 if __name__ == "__main__":

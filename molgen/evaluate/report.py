@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import DataError, OutputError
+from diffcore.files import whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,13 +80,8 @@ class Report:
         path = Path(path)
         if path.exists() and not force:
             raise OutputError(f"{path} exists: give force (--force) to overwrite it")
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with whole(path) as beside:
             beside.write_text(self.page, encoding="utf-8")
-            os.replace(beside, path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
         return path
 
     def _repr_html_(self) -> str:

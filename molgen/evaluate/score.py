@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 from rdkit import Chem, rdBase
 
 from diffcore.errors import ConfigError, DataError, OutputError
+from diffcore.files import whole
 from molgen.evaluate.collect import Rows
 from molgen.evaluate.options import check_sample, processes_for, sets_with_pocket
 from molgen.evaluate.rows import Plan, Row, make_jobs, make_rows
@@ -78,14 +78,8 @@ class Evaluation:
         path = Path(path)
         if path.exists() and not force:
             raise OutputError(f"{path} exists: give force (--force) to overwrite it")
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with beside.open("w", encoding="utf-8", newline="") as file:
-                self.table.to_csv(file, index=False)
-            os.replace(beside, path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        with whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+            self.table.to_csv(file, index=False)
 
     def report(self, title: str = "Molecules", mols: Sequence[Any] | None = None) -> Report:
         """One page about the set, with pictures and a 3D viewer; a notebook shows it.

@@ -6,12 +6,12 @@ The file needs no network and runs no script.
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcore.errors import DataError, OutputError
+from diffcore.errors import DataError
+from diffcore.files import write_whole
 from pipelines.design.drawing import curve, scatter
 from pipelines.store.records import to_json
 
@@ -58,7 +58,7 @@ def write_page(path: Path, progress: Progress) -> None:
         f"{rate:.3g} candidates a second" + ("" if left is None else f", {_duration(left)} left"),
     ]
     body = _body(campaign, history, [], lines, pictures=4)
-    _write(path, _page(campaign.name, body, renew=True))
+    write_whole(path, _page(campaign.name, body, renew=True))
 
 
 def write_report(path: Path, result: Finished) -> None:
@@ -76,7 +76,7 @@ def write_report(path: Path, result: Finished) -> None:
     volumes = [v for v in result.hypervolumes if v is not None]
     body = _body(result.campaign, history, volumes, lines, PICTURES)
     body += _tried(history, result.campaign) + _how(result.campaign)
-    _write(path, _page(result.campaign.name, body, renew=False))
+    write_whole(path, _page(result.campaign.name, body, renew=False))
 
 
 def _page(title: str, body: str, renew: bool) -> str:
@@ -195,13 +195,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        beside.write_text(text, "utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

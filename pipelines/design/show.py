@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffcore.errors import ConfigError, OutputError
+from diffcore.files import whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,11 +113,5 @@ def plot_progress(
     axes = figure.subplots()
     axes.plot([x for x, _ in points], [y for _, y in points], marker=".")
     axes.set(xlabel="generation", ylabel="hypervolume", title=title)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with whole(path) as beside:
         figure.savefig(beside, dpi=150)
-        os.replace(beside, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError, OutputError
+from diffcore.files import whole
 from pipelines.store.database import Database
 from pipelines.store.records import find_campaign
 
@@ -111,15 +111,8 @@ def export(where: str | Path, target: Path, name: str = "", force: bool = False)
         ".parquet": _parquet,
         ".sdf": _sdf,
     }
-    beside = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
-        count = writers[target.suffix](table, beside)
-        os.replace(beside, target)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
-    return count
+    with whole(target) as beside:
+        return writers[target.suffix](table, beside)
 
 
 def _csv(table: pd.DataFrame, path: Path) -> int:

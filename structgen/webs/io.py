@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from diffcore.errors import ConfigError, DataError, OutputError
+from diffcore.files import write_whole
 from structgen.webs.web import THREADS, Web, make_web, thread_class
 
 SUFFIXES = (".graphml", ".mat", ".nodes.csv", ".jsonl")
@@ -209,20 +209,3 @@ def _edge_table(web: Web) -> str:
         )
     ]
     return "\n".join(["i,j,thread,radius,tension", *rows]) + "\n"
-
-
-def write_whole(path: Path, content: str | bytes) -> Path:
-    """Write a file beside its place and move it there.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-    return path

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from structgen.webs.io import write_whole
+from diffcore.files import write_whole
 from structgen.webs.mechanics import PullTest
 from structgen.webs.web import THREADS, Bools, Floats, Web
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from diffcore.errors import ConfigError, DataError, OutputError
-from structgen.webs.io import write_whole
+from diffcore.files import write_whole
 from structgen.webs.web import Floats, Ints, Web
 
 SMALLEST_STRUT = 0.4
