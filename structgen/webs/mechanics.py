@@ -20,8 +20,9 @@ from diffcore.errors import ConfigError, DataError
 from structgen.webs.silk import Silk, axial_stiffness, silk_set
 from structgen.webs.web import Bools, Floats, Ints, Web, check_structure
 
-TOLERANCE = 3e-5
-"""Largest force on a free node, as a share of the largest tension."""
+TOLERANCE = 3e-4
+"""Largest force on a free node, as a share of the largest tension. Stiffness and strength of a
+tangle are the same to 1e-5 from 3e-5 to 1e-3; what comes after its peak is chaotic at any."""
 
 MOST_STEPS = 200
 LOST = 0.05
