@@ -191,7 +191,8 @@ def denoising_loss(
     Args:
         denoiser: ``(state, times, context) -> clean state``.
         processes: one per field; fields of ``clean`` without a process are conditions: the
-            denoiser sees them as they are, or hidden by NaN (``condition_drop``).
+            denoiser sees them as they are, or, if they are floats [B, P], hidden by NaN
+            (``condition_drop``).
         clean: the data.
         objective: weights and switches.
         rng: one generator on the batch's device.
@@ -203,7 +204,9 @@ def denoising_loss(
     """
     device = clean.mask.device
     context = dict(context or {})
-    conditions = [n for n, x in clean.items() if n not in processes and x.is_floating_point()]
+    conditions = [
+        n for n, x in clean.items() if n not in processes and x.is_floating_point() and x.dim() == 2
+    ]
     if objective.condition_drop and conditions:
         clean = drop_conditions(clean, conditions, objective.condition_drop, rng)
     times, counts = staged(draw_times(list(processes), clean.rows, objective, rng), objective, rng)

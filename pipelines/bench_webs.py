@@ -85,6 +85,7 @@ def bench_webs(
         OutputError: `output` exists without `force`.
     """
     import torch
+    from tqdm import tqdm
 
     from structgen.webs.generator import WebGenerator
     from structgen.webs.measures import by_shape, condition_errors, distances, novelty, parameters
@@ -115,7 +116,9 @@ def bench_webs(
     columns += f"{'degree W1':>11}{'length W1':>11}{'s each':>8}"
     trained = webs_of(kind, kind.number)
     shares = [f"{'':<26}{columns}"]
-    for name, make in methods.items():
+    progress = tqdm(methods.items(), desc="methods", unit="", disable=None, leave=False)
+    for name, make in progress:
+        progress.set_postfix_str(name)
         began = time.perf_counter()
         made = make()
         each = (time.perf_counter() - began) / number
@@ -130,12 +133,16 @@ def bench_webs(
             f"{1 - made.rejected / made.tried:>10.1%}{novelty(made.webs, known):>8.1%}"
             f"{far['degree_wasserstein']:>11.3f}{far['length_wasserstein']:>11.3f}{each:>8.2f}"
         )
+    remarks = []
     if mechanics:
-        rows += mechanics_rows(Path(model).stem, generator, held_out, candidates, **options)
+        try:
+            rows += mechanics_rows(Path(model).stem, generator, held_out, candidates, **options)
+        except DataError as error:  # the tables made so far took long
+            remarks = ["", f"mechanics as conditions: {error}"]
     if output is not None:
         import pandas as pd
 
-        from structgen.webs.io import write_whole
+        from diffcore.files import write_whole
 
         write_whole(output, pd.DataFrame(rows).to_csv(index=False))
     names = list(dict.fromkeys(str(row["method"]) for row in rows))
@@ -143,7 +150,7 @@ def bench_webs(
     tables = [table(rows, [n for n in names if n not in plain]), table(rows, plain)]
     lines = [line for one in tables for line in ["", *one]]
     return "\n".join(
-        [f"{number} held-out webs of the kind of {Path(model).stem}", *lines, "", *shares]
+        [f"{number} held-out webs of the kind of {Path(model).stem}", *lines, "", *shares, *remarks]
     )
 
 
@@ -199,7 +206,7 @@ def laid(family: str, asked: Sequence[Asked], seed: int) -> Made:
         number = max(12, int(condition["n_nodes"]))
         return deposit(family, 10_000_000 + seed + 1000 * place + attempt, nodes=number)
 
-    return _each(asked, one, seed, turned=True)
+    return _each(asked, one, seed)
 
 
 def random_pieces(family: str, asked: Sequence[Asked], seed: int) -> Made:
@@ -219,7 +226,7 @@ def random_pieces(family: str, asked: Sequence[Asked], seed: int) -> Made:
         web = pieces(large, 1, (n, n), int(rng.integers(2**31)))[0]
         return with_edges(web, int(condition["n_edges"]), rng)
 
-    return _each(asked, one, seed, turned=True)
+    return _each(asked, one, seed)
 
 
 def with_edges(web: Web, number: int, rng: Any) -> Web:
@@ -255,9 +262,7 @@ def with_edges(web: Web, number: int, rng: Any) -> Web:
     return make_web(web.pos, edges, thread=kinds, anchors=np.flatnonzero(web.anchors | ends))
 
 
-def _each(
-    asked: Sequence[Asked], make: Callable[[Asked, int, int], Web], seed: int, *, turned: bool
-) -> Made:
+def _each(asked: Sequence[Asked], make: Callable[[Asked, int, int], Web], seed: int) -> Made:
     """Webs of conditions, turned at random, balanced and scaled; made anew if rejected.
 
     A condition for which none is found in `TRIES` tries has no web, as with the models.
@@ -266,7 +271,8 @@ def _each(
 
     from structgen.webs.equilibrium import NoEquilibrium
     from structgen.webs.generator import finished
-    from structgen.webs.recipes import mapped, turn
+    from structgen.webs.layout import turn
+    from structgen.webs.recipes import mapped
 
     webs, met, tried = [], [], 0
     for place, condition in enumerate(asked):

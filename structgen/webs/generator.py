@@ -29,7 +29,7 @@ from structgen.webs.methods import task_from_json
 from structgen.webs.selection import chosen_threads
 from structgen.webs.silk import with_silk_sizes
 from structgen.webs.targets import mechanical, nearest
-from structgen.webs.task import CONDITIONS, Draft, WebTask
+from structgen.webs.task import CONDITIONS, Draft, Request, WebTask
 from structgen.webs.web import Web, make_web
 
 
@@ -238,9 +238,14 @@ class WebGenerator:
             width = max(1, self.task.together // size)
             for start in range(0, len(alike), width):
                 rows = alike[start : start + width]
-                denoiser = self._told(told[rows], guidance)
-                wanted = [_whole(met[k].get("n_edges")) for k in rows]
-                drafts = self.task.propose(denoiser, size, [rngs[k] for k in rows], steps, wanted)
+                request = Request(
+                    size,
+                    [rngs[k] for k in rows],
+                    steps,
+                    [asked[k] for k in rows],
+                    [_whole(met[k].get("n_edges")) for k in rows],
+                )
+                drafts = self.task.propose(self._told(told[rows], guidance), request)
                 for k, draft in zip(rows, drafts, strict=True):
                     webs[k] = web_of(draft, met[k].get("n_edges"))
         return [webs[k] for k in range(len(asked))]

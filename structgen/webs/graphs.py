@@ -24,6 +24,7 @@ from structgen.webs.task import (
     CONDITIONS,
     LAST_TIME,
     Draft,
+    Request,
     Statistics,
     Values,
     WebTask,
@@ -78,13 +79,12 @@ def condition_of(state: State) -> Tensor:
     return nothing if told is None else told
 
 
-def propose_graphs(
-    task: WebTask, denoiser: Denoiser, size: int, rngs: list[torch.Generator], steps: int
-) -> list[Draft]:
+def propose_graphs(task: WebTask, denoiser: Denoiser, request: Request) -> list[Draft]:
     """`WebTask.propose` of the models that draw positions and classes of pairs."""
-    processes = task.processes()
-    start = prior(processes, torch.ones(len(rngs), size, dtype=torch.bool), rngs)
-    made = sample(denoiser, processes, start, power_grid(steps), rngs, method=solver("ddim"))
+    processes, rngs = task.processes(), request.rngs
+    start = prior(processes, torch.ones(len(rngs), request.size, dtype=torch.bool), rngs)
+    grid = power_grid(request.steps)
+    made = sample(denoiser, processes, start, grid, rngs, method=solver("ddim"))
     late = {n: torch.full((len(rngs),), LAST_TIME) for n in processes}
     chance = denoiser(made, late, {})["edge"].double().numpy()
     return [
@@ -130,16 +130,9 @@ class GraphTask(WebTask):
         """A batch of webs with their parameters, padded to the largest."""
         return encoded(self.data, webs, values)
 
-    def propose(
-        self,
-        denoiser: Denoiser,
-        size: int,
-        rngs: list[torch.Generator],
-        steps: int,
-        wanted: Sequence[int | None] = (),
-    ) -> list[Draft]:
+    def propose(self, denoiser: Denoiser, request: Request) -> list[Draft]:
         """See `propose_graphs`."""
-        return propose_graphs(self, denoiser, size, rngs, steps)
+        return propose_graphs(self, denoiser, request)
 
 
 @dataclass(frozen=True)

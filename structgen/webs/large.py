@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffcore.coupling import align_noise
 from diffcore.denoisers import Context, Denoiser, as_clean, with_temperature
 from diffcore.domains import Nodes, Points, Slots
 from diffcore.processes import Categorical, Gaussian, Process, marginal_kernel
@@ -26,12 +25,21 @@ from diffcore.state import State, Times
 from diffcore.transformer import Size
 from structgen.webs.bands import BandNetwork, band, there
 from structgen.webs.graphs import condition_of
-from structgen.webs.layout import flat_layout, random_turn
+from structgen.webs.layout import along_axes, drawn_map, fitted, flat_layout
 from structgen.webs.measures import AXES
 from structgen.webs.order import order
 from structgen.webs.selection import chosen_threads
 from structgen.webs.sparse import SparseConfig, SparseNetwork
-from structgen.webs.task import CERTAIN, CLASSES, CONDITIONS, LAST_TIME, Draft, Values, WebTask
+from structgen.webs.task import (
+    CERTAIN,
+    CLASSES,
+    CONDITIONS,
+    LAST_TIME,
+    Draft,
+    Request,
+    Values,
+    WebTask,
+)
 from structgen.webs.web import Bools, Floats, Ints, Web
 
 STAGES = (("edge", "anchor"), ("pos",))
@@ -44,8 +52,11 @@ MORE, TEMPERATURE = 2, 0.8
 """Steps of the threads, as a multiple of those of the places, and the temperature of their classes.
 Both were chosen, with the sampler that forgets, on webs that nothing else is measured on."""
 
-SKETCHED, TURNS = 0.8, 8
-"""Time at which places begin, from a sketch (`layout`), and turns of it that are tried."""
+DIRECTIONS = 200
+"""Maps of a layout that are tried for the one whose threads go along axes as much as asked for."""
+
+STRETCHES = 200
+"""Webs of the training data whose layouts are measured."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +67,15 @@ class SparseTask(WebTask):
         network: sizes.
         slots: class probabilities of the band's places in the training data.
         least_held: fewest nodes that hold a web of the training data.
+        off: root mean square of what the layout's best linear map misses of places.
+        stretches: singular values [S, 2] of such maps.
     """
 
     network: SparseConfig = field(default_factory=SparseConfig)
     slots: tuple[float, ...] = ()
     least_held: int = 3
+    off: float = 1.0
+    stretches: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
     method: ClassVar[str] = "sparse"
     ordered: ClassVar[bool] = False
     together: ClassVar[int] = 4000
@@ -77,9 +92,23 @@ class SparseTask(WebTask):
         }
 
     def fitted(self, webs: Sequence[Web]) -> SparseTask:
-        """The task with the shares of classes among the places of the band, and held nodes."""
+        """The task with the shares of classes in the band, held nodes, and layouts measured."""
         least = min(int(web.anchors.sum()) for web in webs)
-        return replace(self, slots=slot_shares(self, webs), least_held=least)
+        off, stretches = [], []
+        for web in webs[:STRETCHES]:
+            pos = spread_positions(web)
+            layout = layout_of(web)
+            matrix = fitted(layout, pos)
+            off.append(np.sqrt(((pos - layout[:, :2] @ matrix.T) ** 2).mean()))
+            first, second = np.linalg.svd(matrix, compute_uv=False).round(4)
+            stretches.append((float(first), float(second)))
+        return replace(
+            self,
+            slots=slot_shares(self, webs),
+            least_held=least,
+            off=round(float(np.mean(off)), 4),
+            stretches=tuple(stretches),
+        )
 
     def build(self) -> LargeNetwork:
         """A network with fresh weights."""
@@ -87,7 +116,7 @@ class SparseTask(WebTask):
 
     def denoiser(self, network: nn.Module, *, taught: bool = False) -> Denoiser:
         """The network in the x0 convention."""
-        return LargeDenoiser(cast("LargeNetwork", network), self.processes())
+        return LargeDenoiser(cast("LargeNetwork", network), self.processes(), self.off)
 
     def encode(self, webs: Sequence[Web], values: Values, rng: np.random.Generator) -> State:
         """A batch of webs with their parameters, padded to the largest, in the order of `order`."""
@@ -96,28 +125,28 @@ class SparseTask(WebTask):
         pos, mask = torch.zeros(len(webs), n, 3), torch.zeros(len(webs), n, dtype=torch.bool)
         anchor = torch.zeros(len(webs), n, dtype=torch.int64)
         edge = torch.zeros(len(webs), n, self.data.reach, dtype=torch.int64)
+        sketch = torch.zeros_like(pos)
         for k, web in enumerate(webs):
-            pos[k, : web.n_nodes] = spread_positions(web)
+            layout, places = layout_of(web), spread_positions(web)
+            first = layout[:, :2] @ fitted(layout, places).T
+            sketch[k, : web.n_nodes] = torch.from_numpy(first)
+            pos[k, : web.n_nodes] = torch.from_numpy((places - first) / self.off)
             mask[k, : web.n_nodes] = True
             anchor[k, : web.n_nodes] = torch.from_numpy(web.anchors.astype(np.int64))
             edge[k, : web.n_nodes] = band(web, self.data.reach)
         told = self.data.condition(values)
-        return State({"pos": pos, "anchor": anchor, "edge": edge, "condition": told}, mask)
+        return State(
+            {"pos": pos, "anchor": anchor, "edge": edge, "sketch": sketch, "condition": told}, mask
+        )
 
-    def propose(
-        self,
-        denoiser: Denoiser,
-        size: int,
-        rngs: list[torch.Generator],
-        steps: int,
-        wanted: Sequence[int | None] = (),
-    ) -> list[Draft]:
+    def propose(self, denoiser: Denoiser, request: Request) -> list[Draft]:
         """A web of so many nodes for every generator: its threads, then its places."""
-        processes, rows = self.processes(), len(rngs)
+        processes, rngs, size = self.processes(), request.rngs, request.size
+        rows = len(rngs)
         mask = torch.zeros(rows, max(size, self.network.nearest + 1), dtype=torch.bool)
         mask[:, :size] = True
         start = prior(processes, mask, rngs)
-        early = power_grid(MORE * steps, POWER["edge"])
+        early = power_grid(MORE * request.steps, POWER["edge"])
         waiting = torch.ones_like(early)
         waiting[-1] = 0
         grids = {"pos": waiting, **dict.fromkeys(STAGES[0], early)}
@@ -125,20 +154,46 @@ class SparseTask(WebTask):
         made = sample(sharper, processes, start, grids, rngs, method=solver("renoise"))
         last = {"pos": torch.ones(rows), **{n: torch.full((rows,), LAST_TIME) for n in STAGES[0]}}
         chance = denoiser(made, last, {})
-        wanted = wanted or [None] * rows
-        drawn = [joined_up(made, chance, r, size, wanted[r], self.least_held) for r in range(rows)]
+        drawn = [
+            joined_up(made, chance, r, size, request.threads[r], self.least_held)
+            for r in range(rows)
+        ]
+        sketch = torch.zeros_like(start["pos"])
+        for r, one in enumerate(drawn):
+            rng = np.random.default_rng(int(torch.randint(2**62, (), generator=rngs[r])))
+            sketch[r, :size] = torch.from_numpy(self.sketched(one, request.told[r], rng))
         made = made.replace(
             edge=torch.stack([one.band for one in drawn]),
             anchor=torch.stack([one.anchor for one in drawn]),
             pos=start["pos"],
+            sketch=sketch,
         )
-        made = sketched(denoiser, made, rngs, size)
-        grid = SKETCHED * power_grid(steps, POWER["pos"])
+        grid = power_grid(request.steps, POWER["pos"])
         made = sample(denoiser, processes, made, grid, rngs, method=solver("ddim"), given=STAGES[0])
+        places = sketch + self.off * made["pos"]
         return [
             Draft(pos[:size].double().numpy(), one.pairs, one.chance, len(one.pairs), one.held)
-            for one, pos in zip(drawn, made["pos"], strict=True)
+            for one, pos in zip(drawn, places, strict=True)
         ]
+
+    def sketched(self, drawn: Drawn, told: Mapping[str, float], rng: np.random.Generator) -> Floats:
+        """First places [N, 3]: a linear map of the layout of threads, as the training data have it.
+
+        The layout knows no direction. Of `DIRECTIONS` maps the one is taken whose threads go along
+        the axes as much as the web is told; a web that is told nothing of axes has the first.
+        """
+        kinds = drawn.chance[:, 1:].argmax(-1)
+        layout = flat_layout(len(drawn.held), drawn.pairs, kinds, drawn.held)
+        if layout is None:
+            return np.zeros((len(drawn.held), 3))
+        length = told.get("mean_edge_length", np.nan)
+        wanted = np.array([told.get(name, np.nan) for name in AXES]) / length
+        known = np.isfinite(wanted)
+        table = np.array(self.stretches)
+        maps = [drawn_map(rng, table) for _ in range(DIRECTIONS if known.any() else 1)]
+        made = np.stack([layout[:, :2] @ one.T for one in maps])
+        off = (along_axes(made, drawn.pairs) - np.where(known, wanted, 0)) ** 2
+        return np.asarray(made[(off * known).sum(-1).argmin()])
 
 
 @dataclass(frozen=True)
@@ -196,40 +251,6 @@ def joined_up(
     return Drawn(band, anchor, pairs[chosen], p[chosen], held.numpy())
 
 
-def sketched(denoiser: Denoiser, made: State, rngs: list[torch.Generator], size: int) -> State:
-    """Noisy places at the time `SKETCHED`, of which a layout of the threads is the mean.
-
-    The layout has no direction: of `TURNS` turns the one is taken whose places the network, which
-    knows the lengths asked for along axes, changes least.
-
-    Args:
-        denoiser: knows the conditions.
-        made: threads and anchors, and noise in place of places, [B, N, ...].
-        rngs: one a row.
-        size: nodes of the webs.
-    """
-    guess = torch.zeros_like(made["pos"])
-    for r in range(made.rows):
-        i, place = made["edge"][r].nonzero().T
-        pairs = torch.stack([i - place - 1, i], 1).numpy()
-        kinds = made["edge"][r][i, place].numpy() - 1
-        found = flat_layout(size, pairs, kinds, (made["anchor"][r, :size] == 1).numpy())
-        if found is not None:
-            guess[r, :size] = torch.from_numpy(found).to(guess)
-    noise = align_noise(made["pos"], guess, made.mask, permute=False)
-    times = {n: torch.zeros(made.rows) for n in STAGES[0]}
-    times["pos"] = torch.full((made.rows,), SKETCHED)
-    best, least = guess, torch.full((made.rows,), torch.inf)
-    for _ in range(TURNS):
-        turn = torch.stack([random_turn(rng) for rng in rngs]).transpose(1, 2)
-        turned = guess @ turn
-        x = (1 - SKETCHED) * turned + SKETCHED * noise @ turn
-        off = (denoiser(made.replace(pos=x), times, {})["pos"] - turned).square().sum((1, 2))
-        best = torch.where((off < least).reshape(-1, 1, 1), x, best)
-        least = torch.minimum(off, least)
-    return made.replace(pos=best)
-
-
 class LargeNetwork(nn.Module):
     """The network of the threads and that of the places.
 
@@ -255,6 +276,7 @@ class LargeDenoiser:
 
     network: LargeNetwork
     processes: Mapping[str, Process]
+    off: float
 
     def __call__(self, state: State, times: Times, context: Context) -> State:
         """Predict the clean state: means and class probabilities."""
@@ -274,15 +296,18 @@ class LargeDenoiser:
             raw["anchor"] = raw["anchor"].index_copy(0, one, held.to(dtype))
             raw["edge"] = raw["edge"].index_copy(0, one, threads.to(dtype))
         if len(other):
+            sketch = state["sketch"][other]
             places = self.network.places(
-                state["pos"][other],
+                self.off * state["pos"][other],
+                sketch,
                 node[other],
                 state["edge"][other],
                 {n: t[other] for n, t in times.items()},
                 state.mask[other],
                 told[other],
             )
-            raw["pos"] = raw["pos"].index_copy(0, other, places.to(dtype))
+            off = (places - sketch) / self.off
+            raw["pos"] = raw["pos"].index_copy(0, other, off.to(dtype))
         return State(
             {
                 n: as_clean(raw[n], state[n], times[n], p, state.mask, "x0")
@@ -292,10 +317,16 @@ class LargeDenoiser:
         )
 
 
-def spread_positions(web: Web) -> Tensor:
+def spread_positions(web: Web) -> Floats:
     """Centred positions [N, 3] with unit mean square."""
     centred = web.pos - web.pos.mean(0)
-    return torch.from_numpy(centred / np.sqrt((centred**2).mean())).float()
+    return np.asarray(centred / np.sqrt((centred**2).mean()))
+
+
+def layout_of(web: Web) -> Floats:
+    """The layout [N, 3] of a web's threads; all in one place if less than three nodes are held."""
+    found = flat_layout(web.n_nodes, web.edges, web.thread, web.anchors)
+    return np.zeros_like(web.pos) if found is None else found
 
 
 def slot_shares(task: SparseTask, webs: Sequence[Web], at_most: int = 200) -> tuple[float, ...]:

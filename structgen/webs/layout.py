@@ -10,10 +10,7 @@ sketch is flat and has no direction.
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from diffcore import random
 from structgen.webs.web import THREADS, Bools, Floats, Ints
 
 RIDGE = 1e-6
@@ -63,12 +60,31 @@ def _balanced(n: int, pairs: Ints, density: Floats, held: Bools) -> Floats:
     return np.asarray(pos / np.sqrt((pos**2).mean()))
 
 
-def random_turn(rng: torch.Generator) -> Tensor:
-    """A rotation drawn uniformly [3, 3] (a random unit quaternion; Shoemake 1992)."""
-    w, x, y, z = torch.nn.functional.normalize(random.normal(rng, torch.zeros(4)), dim=0)
-    rows = (
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)]),
-        torch.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)]),
-        torch.stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]),
-    )
-    return torch.stack(rows)
+def fitted(layout: Floats, pos: Floats) -> Floats:
+    """The linear map A [3, 2] whose A x of a layout's (x, y) is nearest to places [N, 3]."""
+    found, *_ = np.linalg.lstsq(layout[:, :2], pos, rcond=None)
+    return np.asarray(found.T)
+
+
+def drawn_map(rng: np.random.Generator, stretches: Floats) -> Floats:
+    """A linear map [3, 2] of a uniformly random direction, with stretches from a table [S, 2]."""
+    angle = rng.uniform(0, 2 * np.pi)
+    inner = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    stretch = stretches[rng.integers(len(stretches))]
+    return np.asarray(turn(rng)[:, :2] * stretch @ inner)
+
+
+def along_axes(pos: Floats, pairs: Ints) -> Floats:
+    """Mean |dx|, |dy|, |dz| of threads over their mean length [..., 3], of places [..., N, 3]."""
+    away = pos[..., pairs[:, 0], :] - pos[..., pairs[:, 1], :]
+    length = np.linalg.norm(away, axis=-1).mean(-1)
+    return np.asarray(np.abs(away).mean(-2) / np.maximum(length, 1e-12)[..., None])
+
+
+def turn(rng: np.random.Generator) -> Floats:
+    """A rotation drawn uniformly [3, 3]."""
+    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    if np.linalg.det(q) < 0:
+        q[:, 0] *= -1
+    return np.asarray(q)

@@ -43,11 +43,15 @@ def task_for(method: str, data: Statistics, options: Mapping[str, Any]) -> WebTa
         raise ConfigError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     kind = METHODS[method]
     size = SIZES.get(method, Size)
-    rest = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    rest = {k: _frozen(v) for k, v in options.items()}
     try:
         return kind(data, **{**rest, "network": size(**options.get("network", {}))})
     except TypeError as error:
         raise ConfigError(f"{method}: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def task_from_json(value: Mapping[str, Any]) -> WebTask:

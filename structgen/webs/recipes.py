@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffcore.errors import ConfigError, DataError
+from structgen.webs.layout import turn
 from structgen.webs.web import Floats, Web
 
 HELD_OUT_SEED = 1_000_000
@@ -93,7 +94,7 @@ RECIPES = {
             "independent": 0.0,
             "stages": (("edge", "anchor"), ("pos",)),
             "shares": (0.5, 0.5),
-            "permute": False,
+            "align": False,
         },
         optimisation={"lr": 2e-3},
         nodes=1200,
@@ -158,15 +159,6 @@ def _pieces(one: Recipe, number: int, first: int, tick: Callable[[], object]) ->
     for web in pieces(large, number, one.sizes, first):
         tick()
         yield mapped(web, turn(rng) @ np.diag(np.exp(rng.uniform(-0.4, 0.4, 3))))
-
-
-def turn(rng: np.random.Generator) -> Floats:
-    """A rotation drawn uniformly [3, 3]."""
-    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
-    q = q * np.sign(np.diag(r))
-    if np.linalg.det(q) < 0:
-        q[:, 0] *= -1
-    return np.asarray(q)
 
 
 def mapped(web: Web, matrix: Floats) -> Web:

@@ -32,7 +32,7 @@ from structgen.webs.graphs import (
     scaled_positions,
 )
 from structgen.webs.order import back_edges, order
-from structgen.webs.task import CLASSES, CONDITIONS, Draft, Values, WebTask, dense_draft
+from structgen.webs.task import CLASSES, CONDITIONS, Draft, Request, Values, WebTask, dense_draft
 from structgen.webs.web import Floats, Web
 
 
@@ -99,18 +99,12 @@ class AnalogTask(WebTask):
             rows.append(row)
         return np.where(np.array(rows), 1.0, -1.0)
 
-    def propose(
-        self,
-        denoiser: Denoiser,
-        size: int,
-        rngs: list[torch.Generator],
-        steps: int,
-        wanted: Sequence[int | None] = (),
-    ) -> list[Draft]:
+    def propose(self, denoiser: Denoiser, request: Request) -> list[Draft]:
         """A web of so many nodes for every generator."""
-        processes = self.processes()
-        start = prior(processes, torch.ones(len(rngs), size, dtype=torch.bool), rngs)
-        made = sample(denoiser, processes, start, power_grid(steps), rngs, method=solver("ddim"))
+        processes, rngs = self.processes(), request.rngs
+        start = prior(processes, torch.ones(len(rngs), request.size, dtype=torch.bool), rngs)
+        grid = power_grid(request.steps)
+        made = sample(denoiser, processes, start, grid, rngs, method=solver("ddim"))
         return [
             self.draft(pos.double().numpy(), bits.double().numpy())
             for pos, bits in zip(made["pos"], made["bits"], strict=True)
@@ -198,16 +192,9 @@ class AdjacencyTask(WebTask):
         """A batch of webs of one size with their parameters."""
         return encoded(self.data, webs, values, [order(web, rng) for web in webs])
 
-    def propose(
-        self,
-        denoiser: Denoiser,
-        size: int,
-        rngs: list[torch.Generator],
-        steps: int,
-        wanted: Sequence[int | None] = (),
-    ) -> list[Draft]:
+    def propose(self, denoiser: Denoiser, request: Request) -> list[Draft]:
         """See `graphs.propose_graphs`."""
-        return propose_graphs(self, denoiser, size, rngs, steps)
+        return propose_graphs(self, denoiser, request)
 
 
 class RowNetwork(nn.Module):

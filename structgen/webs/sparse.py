@@ -3,8 +3,8 @@
 Message passing in the manner of EGNN (Satorras, Hoogeboom and Welling 2021, eqs. 3-6) over K
 neighbours, along threads and nearest in space, with what a node knows of the whole: the mean of all
 nodes, its place in the second moments of the web, what it hears along the order of nodes (`along`),
-and the means of noisy places over walks along the threads, which noise leaves little of. Axes enter
-as in `network`.
+the means of noisy places over walks along the threads, which noise leaves little of, and a first
+sketch of the places. Axes enter as in `network`.
 
 Shapes: B webs, N nodes, K neighbours, S channels of a node and P of a place in its list.
 """
@@ -57,6 +57,9 @@ class SparseConfig:
 WALKS = (1, 4, 16, 64, 256)
 """Steps along threads over whose ends places are averaged."""
 
+GUESSES = len(WALKS) + 1
+"""The means over walks, and the sketch."""
+
 
 def apart(near: Tensor, count: Tensor) -> Tensor:
     """How far neighbours [B, N, K] are in the order: in nodes, and in rows of the web [..., 2]."""
@@ -76,7 +79,8 @@ class Whole:
         level: noise of the positions [B, 1, 1].
         near: neighbours [B, N, K].
         real: 1 for those that are another node [B, N, K].
-        guesses: places of unit spread that walks along the threads leave, [B, N, 3] each.
+        sketch: first places [B, N, 3].
+        guesses: places that walks along the threads leave, and the sketch, [B, N, 3] each.
     """
 
     mask: Tensor
@@ -85,6 +89,7 @@ class Whole:
     level: Tensor
     near: Tensor
     real: Tensor
+    sketch: Tensor
     guesses: tuple[Tensor, ...]
 
     def mean(self, x: Tensor) -> Tensor:
@@ -94,8 +99,12 @@ class Whole:
 
 
 def seen(p: Tensor, whole: Whole, config: SparseConfig) -> tuple[Tensor, Tensor]:
-    """Vectors to neighbours [B, N, K, 3] and what is invariant of them [B, N, K, radial + 5]."""
+    """Vectors to neighbours [B, N, K, 2, 3] and what is invariant of them [B, N, K, radial + 7].
+
+    The second vector is that of the sketch.
+    """
     away = gathered(p, whole.near) - p.unsqueeze(2)
+    first = gathered(whole.sketch, whole.near) - whole.sketch.unsqueeze(2)
     length = torch.sqrt(away.pow(2).sum(-1) + 1e-8)
     relative = length / whole.unit
     width = config.reach / config.radial
@@ -104,13 +113,16 @@ def seen(p: Tensor, whole: Whole, config: SparseConfig) -> tuple[Tensor, Tensor]
     along = torch.einsum("bnkc,bac->bnka", away, whole.frame.axes)
     along = along.abs() * whole.frame.told.reshape(-1, 1, 1, 1) / whole.unit.unsqueeze(-1)
     rest = torch.stack([length.log1p(), relative.log()], -1)
-    return away, torch.cat([rest, basis, along.clamp_max(config.reach)], -1)
+    far = torch.sqrt(first.pow(2).sum(-1) + 1e-8)
+    sketched = torch.stack([(far / whole.unit).log(), (away * first).sum(-1) / length / far], -1)
+    told = torch.cat([rest, basis, along.clamp_max(config.reach), sketched], -1)
+    return torch.stack([away, first], 3), told
 
 
 def placed(p: Tensor, whole: Whole) -> tuple[Tensor, Tensor]:
-    """A node's place in the whole: vectors [B, N, 3 + W, 3] and invariants [B, N, 6 + 2 W].
+    """A node's place in the whole: vectors [B, N, 3 + G, 3] and invariants [B, N, 6 + 2 G].
 
-    The vectors are p, M p, M^2 p and those from p to the W guesses. M are the second moments over
+    The vectors are p, M p, M^2 p and those from p to the G guesses. M are the second moments over
     their trace: they know how flat the web is, and where its plane.
     """
     count = whole.mask.sum(1).reshape(-1, 1, 1).clamp_min(1)
@@ -135,17 +147,17 @@ class SparseLayer(nn.Module):
         c = config
         self.config = c
         self.norm, self.pair_norm = nn.LayerNorm(c.scalars), nn.LayerNorm(c.pairs)
-        self.place = nn.Linear(6 + 2 * len(WALKS), c.scalars)
+        self.place = nn.Linear(6 + 2 * GUESSES, c.scalars)
         self.target = nn.Linear(c.scalars, c.pairs)
         self.source = nn.Linear(c.scalars, c.pairs + c.scalars, bias=False)
-        self.pair = nn.Linear(c.pairs + c.radial + 5, c.pairs, bias=False)
-        self.heads = nn.Linear(c.pairs, c.heads + 4 + c.pairs)
+        self.pair = nn.Linear(c.pairs + c.radial + 7, c.pairs, bias=False)
+        self.heads = nn.Linear(c.pairs, c.heads + 5 + c.pairs)
         self.update = nn.Sequential(
             nn.Linear(3 * c.scalars + c.pairs, 2 * c.scalars),
             nn.SiLU(),
             nn.Linear(2 * c.scalars, c.scalars),
         )
-        self.steps = nn.Linear(c.scalars, 3 + len(WALKS))
+        self.steps = nn.Linear(c.scalars, 3 + GUESSES)
         self.along = OrderAttention(c.scalars, c.heads)
 
     def forward(
@@ -162,7 +174,7 @@ class SparseLayer(nn.Module):
         theirs = gathered(self.source(h), whole.near)
         hidden = self.pair(torch.cat([self.pair_norm(e), invariants], -1))
         hidden = F.silu(hidden + self.target(h).unsqueeze(2) + theirs[..., : c.pairs])
-        logits, gates, edge = self.heads(hidden).split([c.heads, 4, c.pairs], -1)
+        logits, gates, edge = self.heads(hidden).split([c.heads, 5, c.pairs], -1)
         weights = torch.softmax(logits.masked_fill(real.unsqueeze(-1) == 0, -1e9), 2)
         values = theirs[..., c.pairs :].unflatten(-1, (c.heads, -1))
         heard = (weights.unsqueeze(-1) * values).sum(2).flatten(-2)
@@ -170,9 +182,10 @@ class SparseLayer(nn.Module):
         mean = (hidden * real.unsqueeze(-1)).sum(2) / count
         s = s + self.update(torch.cat([h, heard, mean, whole.mean(h).expand_as(h)], -1))
         axes, gates = whole.frame.axes, gates.tanh() * real.unsqueeze(-1)
-        along = torch.einsum("bnkc,bac->bnka", away, axes) * whole.frame.told.reshape(-1, 1, 1, 1)
-        by_axis = torch.einsum("bnka,bac->bnkc", along * gates[..., 1:], axes)
-        move = (gates[..., :1] * away + by_axis).sum(2) / count
+        along = torch.einsum("bnkc,bac->bnka", away[..., 0, :], axes)
+        along = along * whole.frame.told.reshape(-1, 1, 1, 1)
+        by_axis = torch.einsum("bnka,bac->bnkc", along * gates[..., 2:], axes)
+        move = ((gates[..., :2].unsqueeze(-1) * away).sum(3) + by_axis).sum(2) / count
         move = move + (self.steps(h).tanh().unsqueeze(-1) * vectors).sum(2)
         return s, e + edge, p + whole.level * move * whole.mask.unsqueeze(-1)
 
@@ -200,6 +213,7 @@ class SparseNetwork(nn.Module):
     def forward(
         self,
         pos: Tensor,
+        sketch: Tensor,
         node: Tensor,
         edge: Tensor,
         times: Mapping[str, Tensor],
@@ -209,7 +223,8 @@ class SparseNetwork(nn.Module):
         """The clean places [B, N, 3].
 
         Args:
-            pos: [B, N, 3], centred.
+            pos: noisy differences from the sketch [B, N, 3], centred.
+            sketch: first places [B, N, 3], centred.
             node: one-hot [B, N, nodes].
             edge: classes of the band [B, N, R].
             times: [B] of the fields ``pos``, ``anchor``, ``edge``.
@@ -221,7 +236,7 @@ class SparseNetwork(nn.Module):
         t, told, everything = whole_web(times, condition, self.axial, count / 300)
         threads = joined(edge)
         along, kind = threads.lists(self.config.threads)
-        near = torch.cat([along, nearest(pos, mask, self.config.nearest)], -1)
+        near = torch.cat([along, nearest(sketch, mask, self.config.nearest)], -1)
         kind = F.pad(kind, (0, self.config.nearest))
         itself = torch.arange(n, device=near.device).reshape(1, n, 1)
         axes = torch.eye(3, dtype=pos.dtype, device=pos.device).expand(b, 3, 3)
@@ -233,12 +248,13 @@ class SparseNetwork(nn.Module):
             level,
             near,
             (near != itself).to(pos.dtype),
-            tuple(x / (1 - level).clamp_min(0.1) for x in threads.walked(pos, WALKS)),
+            sketch,
+            (*threads.walked(sketch + pos / (1 - level).clamp_min(0.1), WALKS), sketch),
         )
         everywhere = everything.unsqueeze(1).expand(b, n, -1)
         s = self.embed(torch.cat([node, everywhere, ranked(mask, pos.dtype)], -1))
         kinds = F.one_hot(kind, CLASSES).to(pos.dtype)
-        e, p = self.embed_pair(torch.cat([kinds, apart(near, count)], -1)), pos
+        e, p = self.embed_pair(torch.cat([kinds, apart(near, count)], -1)), sketch + pos
         for layer in self.layers:
             s, e, p = layer(s, e, p, whole)
         return p

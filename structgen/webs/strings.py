@@ -31,6 +31,7 @@ from structgen.webs.task import (
     CLASSES,
     CONDITIONS,
     Draft,
+    Request,
     Statistics,
     Values,
     WebTask,
@@ -186,15 +187,9 @@ class StringTask(WebTask):
         told = self.data.condition(values)
         return State({"token": token, "nodes": nodes, "condition": told}, token != END)
 
-    def propose(
-        self,
-        denoiser: Denoiser,
-        size: int,
-        rngs: list[torch.Generator],
-        steps: int,
-        wanted: Sequence[int | None] = (),
-    ) -> list[Draft]:
+    def propose(self, denoiser: Denoiser, request: Request) -> list[Draft]:
         """A web of so many nodes for every generator; a step is a token."""
+        size, rngs = request.size, request.rngs
         length, processes = self.tokens_for(size), self.processes()
         nodes = torch.full((len(rngs),), size)
         start = prior(processes, torch.ones(len(rngs), length, dtype=torch.bool), rngs)

@@ -73,6 +73,26 @@ class Draft:
     held: Bools
 
 
+@dataclass(frozen=True)
+class Request:
+    """Webs of one size that are wanted of a model; B of them.
+
+    Attributes:
+        size: nodes.
+        rngs: one a web.
+        steps: of the sampler, where it has a choice.
+        told: parameters of each web that are asked for.
+        threads: of each web, or None for as many as the model draws. Only a model that places
+            nodes on threads has to know; a draft may have others.
+    """
+
+    size: int
+    rngs: list[torch.Generator]
+    steps: int
+    told: Values
+    threads: Sequence[int | None]
+
+
 def dense_draft(pos: Floats, probability: Floats, threads: int, held: Bools) -> Draft:
     """The draft of probabilities of all pairs [N, N, CLASSES]."""
     i, j = np.triu_indices(len(pos), 1)
@@ -158,23 +178,12 @@ class WebTask(ABC):
         """A batch of webs with their parameters; ``rng`` orders their nodes."""
 
     @abstractmethod
-    def propose(
-        self,
-        denoiser: Denoiser,
-        size: int,
-        rngs: list[torch.Generator],
-        steps: int,
-        wanted: Sequence[int | None] = (),
-    ) -> list[Draft]:
+    def propose(self, denoiser: Denoiser, request: Request) -> list[Draft]:
         """A web of so many nodes for every generator.
 
         Args:
             denoiser: knows the conditions, a row for every generator.
-            size: nodes.
-            rngs: one a web.
-            steps: of the sampler, where it has a choice.
-            wanted: threads of each web, or None for as many as the model draws. Only a model that
-                places nodes on threads has to know; a draft may have others.
+            request: what is wanted.
         """
 
     def to_json(self) -> dict[str, Any]:

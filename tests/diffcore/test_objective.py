@@ -84,6 +84,26 @@ def test_the_loss_is_the_weighted_mean() -> None:
     assert loss.item() == pytest.approx(3 * 0.01 + 0.4 * atom + 2 * bond, rel=1e-4)
 
 
+def test_conditions_are_hidden_and_what_else_is_known_is_not() -> None:
+    """A table [B, P] is a condition; a field per node is there whatever is dropped."""
+    told = random.normal(random.generator(2), torch.zeros(6, 4))
+    clean = batch().replace(told=told, sketch=batch()["pos"] + 1)
+    seen = []
+
+    def denoiser(state: State, times, context) -> State:
+        seen.append(state)
+        return perfect(clean)(state, times, context)
+
+    objective = replace(PLAIN, condition_drop=0.5)
+    for seed in range(20):
+        denoising_loss(denoiser, PROCESSES, clean, objective, random.generator(seed))
+    hidden = torch.stack([state["told"].isnan() for state in seen])
+    assert 0.4 < hidden.all(-1).float().mean() < 0.6
+    kept = [state["told"][~state["told"].isnan()] for state in seen]
+    assert all(torch.isin(one, told).all() for one in kept)
+    assert all(torch.equal(state["sketch"], clean["sketch"]) for state in seen)
+
+
 def test_a_further_term_counts_by_its_weight() -> None:
     """What a state means may be judged as well: here its radius of gyration, off by a factor."""
     clean = batch()

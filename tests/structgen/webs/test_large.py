@@ -13,13 +13,12 @@ from structgen.webs.along import OrderAttention
 from structgen.webs.bands import BandNetwork, ahead, band, before, there
 from structgen.webs.deposition import deposit
 from structgen.webs.generator import web_of
-from structgen.webs.large import SparseTask, joined_up, sketched
-from structgen.webs.layout import flat_layout, random_turn
-from structgen.webs.measures import parameters
+from structgen.webs.large import Drawn, SparseTask, joined_up
+from structgen.webs.layout import along_axes, drawn_map, fitted, flat_layout, turn
+from structgen.webs.measures import AXES, parameters
 from structgen.webs.methods import statistics, task_for
 from structgen.webs.neighbours import joined, nearest
 from structgen.webs.order import order
-from structgen.webs.recipes import turn
 from structgen.webs.task import CLASSES, Draft
 from structgen.webs.web import Web
 
@@ -72,7 +71,9 @@ def test_a_web_comes_back_from_its_band() -> None:
             np.testing.assert_array_equal(drawn.held, web.anchors)
             draft = Draft(web.pos, drawn.pairs, drawn.chance, web.n_edges, drawn.held)
             assert threads(web_of(draft, wanted)) == threads(web)
-        assert (state["pos"][k] ** 2).sum() == pytest.approx(3 * web.n_nodes, rel=1e-5)
+        places = state["sketch"][k] + task.off * state["pos"][k]
+        assert (places**2).sum() == pytest.approx(3 * web.n_nodes, rel=1e-5)
+        assert places.sum(0).abs().max() < 1e-3, "centred"
         assert (band(web, 3) > 0).sum() == (np.abs(np.diff(web.edges)) <= 3).sum()
 
 
@@ -144,29 +145,51 @@ def crossings(ends: np.ndarray) -> int:
     return int((met & ~shared).sum()) // 2
 
 
-def test_a_sketch_is_turned_to_what_the_network_likes_best() -> None:
-    """A network that knows the plane z = 0 gets sketches near to it."""
+def drawn_as(web: Web) -> Drawn:
+    """A web as if it had been drawn for sure."""
+    chance = np.eye(CLASSES)[web.thread + 1]
+    nothing = torch.zeros(0)
+    return Drawn(nothing, nothing, web.edges, chance, web.anchors)
+
+
+def test_a_sketch_goes_along_axes_as_much_as_asked_for() -> None:
+    """Of a web laid in space it needs to know no more than its threads and three numbers."""
     task = task_of_webs()
-    state = task.encode(WEBS, [{}] * len(WEBS), np.random.default_rng(0))
-    rngs = [torch.Generator().manual_seed(k) for k in range(len(WEBS))]
-    flat = torch.tensor([1.0, 1.0, 0.0])
-
-    def denoiser(s: State, times: object, context: object) -> State:
-        return s.replace(pos=s["pos"] * flat)
-
     for k, web in enumerate(WEBS):
-        row = state.take(torch.tensor([k]))
-        row = State(
-            {n: x[:, : web.n_nodes] for n, x in row.items() if n != "condition"},
-            row.mask[:, : web.n_nodes],
-        )
-        row = row.replace(pos=torch.zeros_like(row["pos"]))
-        begun = sketched(denoiser, row, rngs[k : k + 1], web.n_nodes)["pos"][0]
-        thin = torch.linalg.svd(begun)[2][2].abs()
-        assert thin[2] > 0.6, "the thin direction is near z"
-    turn = random_turn(torch.Generator().manual_seed(0))
-    torch.testing.assert_close(turn @ turn.T, torch.eye(3))
-    assert float(torch.det(turn)) == pytest.approx(1, abs=1e-5)
+        turned = web.but(pos=web.pos @ turn(np.random.default_rng(k)).T)
+        told = parameters(turned)
+        wanted = np.array([told[name] for name in AXES]) / told["mean_edge_length"]
+        np.testing.assert_allclose(along_axes(turned.pos, web.edges), wanted, rtol=1e-9)
+        found = task.sketched(drawn_as(web), told, np.random.default_rng(0))
+        assert np.abs(along_axes(found, web.edges) - wanted).max() < 0.08
+        blind = [
+            task.sketched(drawn_as(web), {}, np.random.default_rng(seed)) for seed in range(20)
+        ]
+        off = [np.abs(along_axes(one, web.edges) - wanted).max() for one in blind]
+        assert np.median(off) > 0.15, "told nothing it has any direction"
+    assert not task.sketched(
+        Drawn(
+            torch.zeros(0),
+            torch.zeros(0),
+            np.array([[0, 1], [1, 2]]),
+            np.eye(CLASSES)[[1, 1]],
+            np.zeros(3, bool),
+        ),
+        {},
+        np.random.default_rng(0),
+    ).any(), "a line has no layout"
+
+
+def test_maps_of_layouts_are_found_again() -> None:
+    rng = np.random.default_rng(0)
+    layout = rng.normal(size=(30, 3)) * [1, 1, 0]
+    for _ in range(5):
+        one = drawn_map(rng, np.array([[1.2, 0.6]]))
+        np.testing.assert_allclose(np.linalg.svd(one, compute_uv=False), [1.2, 0.6])
+        np.testing.assert_allclose(fitted(layout, layout[:, :2] @ one.T), one, atol=1e-12)
+    directions = np.array([drawn_map(rng, np.ones((1, 2)))[:, 0] for _ in range(4000)])
+    assert np.abs(directions.mean(0)).max() < 0.05
+    np.testing.assert_allclose(directions.T @ directions / 4000, np.eye(3) / 3, atol=0.03)
 
 
 def test_bands_are_read_from_both_ends() -> None:
@@ -316,36 +339,40 @@ def test_places_commute_with_what_webs_are_blind_to() -> None:
     with torch.random.fork_rng():
         network = shaken(task.build().places)
     state = task.encode(WEBS[:2], [{}] * 2, np.random.default_rng(0))
-    pos, node = state["pos"].double(), torch.nn.functional.one_hot(state["anchor"], 2).double()
+    pos, first = state["pos"].double(), state["sketch"].double()
+    node = torch.nn.functional.one_hot(state["anchor"], 2).double()
     nothing = torch.full((2, 9), torch.nan, dtype=torch.float64)
     told = nothing.clone()
     told[:, 3] = 0.4
     q = torch.from_numpy(turn(np.random.default_rng(2)))
+    same = torch.eye(3, dtype=torch.float64)
     flip = torch.diag(torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64))
 
-    def run(p: Tensor, condition: Tensor, t: float) -> Tensor:
+    def run(matrix: Tensor, condition: Tensor, t: float) -> Tensor:
         times = {"pos": torch.full((2,), t), "anchor": torch.zeros(2), "edge": torch.zeros(2)}
-        out: Tensor = network(p, node, state["edge"], times, state.mask, condition)
+        moved = pos @ matrix.T, first @ matrix.T
+        out: Tensor = network(*moved, node, state["edge"], times, state.mask, condition)
         return out
 
     for t in (0.1, 0.6, 1.0):
-        plain = run(pos, nothing, t)
+        plain = run(same, nothing, t)
         for matrix in (q, flip):
-            torch.testing.assert_close(run(pos @ matrix.T, nothing, t), plain @ matrix.T)
-        seen = run(pos, told, t) @ q.T, run(pos @ q.T, told, t)
+            torch.testing.assert_close(run(matrix, nothing, t), plain @ matrix.T)
+        seen = run(same, told, t) @ q.T, run(q, told, t)
         assert not torch.allclose(*seen), "an axis was asked for"
     short = state.take(torch.tensor([0]))
     size = WEBS[0].n_nodes
     times = {n: torch.tensor([0.6 if n == "pos" else 0.0]) for n in ("pos", "anchor", "edge")}
     alone = network(
         pos[:1, :size],
+        first[:1, :size],
         node[:1, :size],
         short["edge"][:, :size],
         times,
         short.mask[:, :size],
         nothing[:1],
     )
-    torch.testing.assert_close(run(pos, nothing, 0.6)[:1, :size], alone)
+    torch.testing.assert_close(run(same, nothing, 0.6)[:1, :size], alone)
 
 
 def test_rows_are_predicted_by_the_network_of_their_stage() -> None:

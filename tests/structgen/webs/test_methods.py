@@ -16,13 +16,14 @@ from structgen.webs.batches import WebBatches
 from structgen.webs.deposition import deposit
 from structgen.webs.generator import WebGenerator, web_of
 from structgen.webs.large import STAGES
+from structgen.webs.layout import turn
 from structgen.webs.measures import parameters
 from structgen.webs.methods import METHODS, statistics, task_for, task_from_json
 from structgen.webs.order import back_edges, order, permuted, symmetry
-from structgen.webs.recipes import RECIPES, mapped, turn
+from structgen.webs.recipes import RECIPES, mapped
 from structgen.webs.rows import AnalogTask, number_probabilities
 from structgen.webs.strings import END, StringTask
-from structgen.webs.task import WebTask
+from structgen.webs.task import Draft, Request, WebTask
 from structgen.webs.web import Web
 from structgen.webs.weights import shipped
 
@@ -160,8 +161,13 @@ def test_a_fresh_network_learns_and_draws(method: str) -> None:
     network.eval().requires_grad_(False)
     told = task.data.condition([VALUES[0]])
     denoiser = conditioned(task.denoiser(network), condition=told)
-    both = task.propose(denoiser, 20, [torch.Generator().manual_seed(k) for k in (1, 2)], 4)
-    alone = task.propose(denoiser, 20, [torch.Generator().manual_seed(2)], 4)
+
+    def drawn(*seeds: int) -> list[Draft]:
+        rngs = [torch.Generator().manual_seed(k) for k in seeds]
+        told, threads = [VALUES[0]] * len(seeds), [None] * len(seeds)
+        return task.propose(denoiser, Request(20, rngs, 4, told, threads))
+
+    both, alone = drawn(1, 2), drawn(2)
     np.testing.assert_allclose(both[1].pos, alone[0].pos, rtol=1e-4, atol=1e-4)
     for draft in both:
         web = web_of(draft, 30)

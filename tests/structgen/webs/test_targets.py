@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("numba")
 
-from diffcore.errors import ConfigError  # noqa: E402
+from diffcore.errors import ConfigError, DataError  # noqa: E402
 from structgen.webs.deposition import deposit  # noqa: E402
-from structgen.webs.equilibrium import residual  # noqa: E402
+from structgen.webs.equilibrium import NoEquilibrium, residual  # noqa: E402
 from structgen.webs.generator import WebGenerator  # noqa: E402
 from structgen.webs.measures import MECHANICS, mechanics, parameters  # noqa: E402
 from structgen.webs.targets import (  # noqa: E402
@@ -20,6 +20,7 @@ from structgen.webs.targets import (  # noqa: E402
     thickened,
     with_sections,
 )
+from structgen.webs.web import Web  # noqa: E402
 from structgen.webs.weights import shipped  # noqa: E402
 
 
@@ -90,3 +91,25 @@ def test_thickness_by_class_meets_several_aims_and_keeps_the_equilibrium() -> No
     assert off == pytest.approx(found[1], abs=1e-6), "the web is the one that was measured"
     same = refined(web, {name: mechanics(web)[name] for name in MECHANICS})
     assert same[1] < NEAR and np.array_equal(same[0].radius, web.radius)
+
+
+def test_conditions_without_a_web_are_named_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every web of 31 nodes is said to have no equilibrium: the others come, in their order."""
+    from structgen.webs import generator as module
+
+    relaxed = module.finished
+
+    def refusing(raw: Web, asked: dict[str, float]) -> Web:
+        if raw.n_nodes == 31:
+            raise NoEquilibrium("slack", "planted")
+        return relaxed(raw, asked)
+
+    monkeypatch.setattr(module, "finished", refusing)
+    generator = WebGenerator.from_pretrained("orb")
+    asked = [{"n_nodes": 31.0}, {"n_nodes": 25.0}, {"n_nodes": 31.0}, {"n_nodes": 28.0}]
+    made = generator.draw(asked, steps=6, tries=2, complete=False)
+    assert made.missing == (0, 2) and made.rejected["slack"] == 4
+    assert [web.n_nodes for web in made.webs] == [25, 28] == [web.n_nodes for web in made.raw]
+    assert made.tried == len(made.webs) + sum(made.rejected.values())
+    with pytest.raises(DataError, match="2 of 4 webs have no tension equilibrium after 2 tries"):
+        generator.draw(asked, steps=6, tries=2)
