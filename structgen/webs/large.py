@@ -52,6 +52,9 @@ MORE, TEMPERATURE = 2, 0.8
 """Steps of the threads, as a multiple of those of the places, and the temperature of their classes.
 Both were chosen, with the sampler that forgets, on webs that nothing else is measured on."""
 
+DRAWS, DRAWN_NODES = 4, 2000
+"""Draws of the threads of a web, of which one is kept, and nodes of all of them, about."""
+
 DIRECTIONS = 200
 """Maps of a layout that are tried for the one whose threads go along axes as much as asked for."""
 
@@ -140,32 +143,26 @@ class SparseTask(WebTask):
         )
 
     def propose(self, denoiser: Denoiser, request: Request) -> list[Draft]:
-        """A web of so many nodes for every generator: its threads, then its places."""
+        """A web of so many nodes for every generator: its threads, then its places.
+
+        Of several draws of the threads the one is kept whose layout is the most even (`uneven`).
+        """
         processes, rngs, size = self.processes(), request.rngs, request.size
-        rows = len(rngs)
-        mask = torch.zeros(rows, max(size, self.network.nearest + 1), dtype=torch.bool)
+        mask = torch.zeros(len(rngs), max(size, self.network.nearest + 1), dtype=torch.bool)
         mask[:, :size] = True
-        start = prior(processes, mask, rngs)
-        early = power_grid(MORE * request.steps, POWER["edge"])
-        waiting = torch.ones_like(early)
-        waiting[-1] = 0
-        grids = {"pos": waiting, **dict.fromkeys(STAGES[0], early)}
-        sharper = with_temperature(denoiser, dict.fromkeys(STAGES[0], TEMPERATURE))
-        made = sample(sharper, processes, start, grids, rngs, method=solver("renoise"))
-        last = {"pos": torch.ones(rows), **{n: torch.full((rows,), LAST_TIME) for n in STAGES[0]}}
-        chance = denoiser(made, last, {})
-        drawn = [
-            joined_up(made, chance, r, size, request.threads[r], self.least_held)
-            for r in range(rows)
+        draws = [
+            self.threads(denoiser, request, mask)
+            for _ in range(max(1, min(DRAWS, DRAWN_NODES // size)))
         ]
+        drawn = [min(several, key=uneven) for several in zip(*draws, strict=True)]
+        start = prior(processes, mask, rngs)
         sketch = torch.zeros_like(start["pos"])
         for r, one in enumerate(drawn):
             rng = np.random.default_rng(int(torch.randint(2**62, (), generator=rngs[r])))
             sketch[r, :size] = torch.from_numpy(self.sketched(one, request.told[r], rng))
-        made = made.replace(
+        made = start.replace(
             edge=torch.stack([one.band for one in drawn]),
             anchor=torch.stack([one.anchor for one in drawn]),
-            pos=start["pos"],
             sketch=sketch,
         )
         grid = power_grid(request.steps, POWER["pos"])
@@ -176,14 +173,30 @@ class SparseTask(WebTask):
             for one, pos in zip(drawn, places, strict=True)
         ]
 
+    def threads(self, denoiser: Denoiser, request: Request, mask: Tensor) -> list[Drawn]:
+        """The threads of a web for every generator, on nodes of a mask [B, N]."""
+        processes, rngs, rows = self.processes(), request.rngs, len(request.rngs)
+        start = prior(processes, mask, rngs)
+        early = power_grid(MORE * request.steps, POWER["edge"])
+        waiting = torch.ones_like(early)
+        waiting[-1] = 0
+        grids = {"pos": waiting, **dict.fromkeys(STAGES[0], early)}
+        sharper = with_temperature(denoiser, dict.fromkeys(STAGES[0], TEMPERATURE))
+        made = sample(sharper, processes, start, grids, rngs, method=solver("renoise"))
+        last = {"pos": torch.ones(rows), **{n: torch.full((rows,), LAST_TIME) for n in STAGES[0]}}
+        chance = denoiser(made, last, {})
+        return [
+            joined_up(made, chance, r, request.size, request.threads[r], self.least_held)
+            for r in range(rows)
+        ]
+
     def sketched(self, drawn: Drawn, told: Mapping[str, float], rng: np.random.Generator) -> Floats:
         """First places [N, 3]: a linear map of the layout of threads, as the training data have it.
 
         The layout knows no direction. Of `DIRECTIONS` maps the one is taken whose threads go along
         the axes as much as the web is told; a web that is told nothing of axes has the first.
         """
-        kinds = drawn.chance[:, 1:].argmax(-1)
-        layout = flat_layout(len(drawn.held), drawn.pairs, kinds, drawn.held)
+        layout = drawn.layout()
         if layout is None:
             return np.zeros((len(drawn.held), 3))
         length = told.get("mean_edge_length", np.nan)
@@ -213,6 +226,23 @@ class Drawn:
     pairs: Ints
     chance: Floats
     held: Bools
+
+    def layout(self) -> Floats | None:
+        """Of the threads [N, 3], see `layout.flat_layout`."""
+        kinds = self.chance[:, 1:].argmax(-1)
+        return flat_layout(len(self.held), self.pairs, kinds, self.held)
+
+
+def uneven(drawn: Drawn) -> float:
+    """Standard deviation of the threads' lengths in their layout, over the mean.
+
+    Parts that hang together by few threads are drawn apart by the layout, and by a web's balance.
+    """
+    layout = drawn.layout()
+    if layout is None:
+        return float("inf")
+    length = np.linalg.norm(layout[drawn.pairs[:, 0]] - layout[drawn.pairs[:, 1]], axis=1)
+    return float(length.std() / length.mean())
 
 
 def joined_up(

@@ -13,7 +13,7 @@ from structgen.webs.along import OrderAttention
 from structgen.webs.bands import BandNetwork, ahead, band, before, there
 from structgen.webs.deposition import deposit
 from structgen.webs.generator import web_of
-from structgen.webs.large import Drawn, SparseTask, joined_up
+from structgen.webs.large import Drawn, SparseTask, joined_up, uneven
 from structgen.webs.layout import along_axes, drawn_map, fitted, flat_layout, turn
 from structgen.webs.measures import AXES, parameters
 from structgen.webs.methods import statistics, task_for
@@ -178,6 +178,24 @@ def test_a_sketch_goes_along_axes_as_much_as_asked_for() -> None:
         {},
         np.random.default_rng(0),
     ).any(), "a line has no layout"
+
+
+def test_halves_that_hang_together_by_a_thread_are_less_even() -> None:
+    """Two nets of 5 by 5 nodes, held at their outer corners, joined by five threads or by one."""
+    nothing = torch.zeros(0)
+    grid = np.arange(50).reshape(5, 10)
+    pairs = [*zip(grid[:, :-1].ravel(), grid[:, 1:].ravel(), strict=True)]
+    pairs += [*zip(grid[:-1].ravel(), grid[1:].ravel(), strict=True)]
+    held = np.isin(np.arange(50), grid[[0, 0, 4, 4], [0, 9, 0, 9]])
+
+    def joined_by(rows: list[int]) -> Drawn:
+        gone = {(grid[r, 4], grid[r, 5]) for r in range(5) if r not in rows}
+        kept = np.array([pair for pair in pairs if pair not in gone])
+        return Drawn(nothing, nothing, kept, np.eye(CLASSES)[np.full(len(kept), 2)], held)
+
+    assert uneven(joined_by([2])) > 1.3 * uneven(joined_by([0, 1, 2, 3, 4]))
+    line = Drawn(nothing, nothing, np.array([[0, 1]]), np.eye(CLASSES)[[1]], np.zeros(2, bool))
+    assert uneven(line) == np.inf, "two ends hold no layout"
 
 
 def test_maps_of_layouts_are_found_again() -> None:
