@@ -52,8 +52,8 @@ MORE, TEMPERATURE = 2, 0.8
 """Steps of the threads, as a multiple of those of the places, and the temperature of their classes.
 Both were chosen, with the sampler that forgets, on webs that nothing else is measured on."""
 
-DRAWS, DRAWN_NODES = 4, 2000
-"""Draws of the threads of a web, of which one is kept, and nodes of all of them, about."""
+DRAWS = 4
+"""Draws of the threads of a web, of which one is kept."""
 
 DIRECTIONS = 200
 """Maps of a layout that are tried for the one whose threads go along axes as much as asked for."""
@@ -150,10 +150,7 @@ class SparseTask(WebTask):
         processes, rngs, size = self.processes(), request.rngs, request.size
         mask = torch.zeros(len(rngs), max(size, self.network.nearest + 1), dtype=torch.bool)
         mask[:, :size] = True
-        draws = [
-            self.threads(denoiser, request, mask)
-            for _ in range(max(1, min(DRAWS, DRAWN_NODES // size)))
-        ]
+        draws = [self.threads(denoiser, request, mask) for _ in range(DRAWS)]
         drawn = [min(several, key=uneven) for several in zip(*draws, strict=True)]
         start = prior(processes, mask, rngs)
         sketch = torch.zeros_like(start["pos"])
