@@ -1,7 +1,8 @@
 """Processes as a trainer needs them, where that is not what a sampler needs.
 
 A causal network sees the clean row and hides from itself what comes later; a head that regresses
-sees nothing of its numbers. Both are taught by the shared objective under these wrappers.
+sees nothing of its numbers, one that ranks nothing of how good its candidates are. All are taught
+by the shared objective under these wrappers.
 """
 
 from abc import ABC, abstractmethod
@@ -89,3 +90,22 @@ class Regressed(Taught):
         known = ~target.isnan()
         off = torch.where(known, clean - target.nan_to_num(0.0), torch.zeros_like(clean))
         return off.square().sum(-1) / known.sum(-1).clamp_min(1)
+
+
+class Ranked(Taught):
+    """Shares of the candidates of a row, of which nothing is shown; predicted as scores.
+
+    A field [B, N, 1] whose nodes are candidates: targets are shares that sum to 1, predictions
+    their logarithms but for a constant.
+    """
+
+    def forward(self, clean: Tensor, t: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+        """Zeros."""
+        return torch.zeros_like(clean)
+
+    def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Kullback-Leibler divergence of the softmax of the scores from the shares, [B]."""
+        logits = clean.squeeze(-1).masked_fill(~mask, -torch.inf).log_softmax(-1)
+        share = target.squeeze(-1) * mask
+        off = torch.xlogy(share, share) - share * logits.masked_fill(~mask, 0.0)
+        return off.sum(-1)

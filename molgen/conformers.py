@@ -19,6 +19,7 @@ from diffcore.denoisers import Denoiser, with_temperature
 from diffcore.errors import ConfigError, DataError, ModelFileError
 from diffcore.samplers import prior, sample, solver
 from diffcore.schedules import uniform_grid
+from molgen.ranking import Ranker
 from molgen.tasks.conformers import ENCODED, FIELD, ConformerDenoiser, ConformerTask
 from molgen.weights.files import find_model
 
@@ -71,16 +72,20 @@ class ConformerGenerator:
         denoiser: the network in the x0 convention.
         sampling: the model's own settings.
         card: what is known of the model: data, recipe, quality.
+        ranker: weighs the model's samples; all count the same without one.
     """
 
     task: ConformerTask
     denoiser: ConformerDenoiser
     sampling: ConformerSampling = field(default_factory=ConformerSampling)
     card: dict[str, Any] = field(default_factory=dict, repr=False)
+    ranker: Ranker | None = None
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = "bound") -> ConformerGenerator:
         """Load a shipped model by name, or a .safetensors file with its card beside it.
+
+        The card may name a ranking in the same folder, which is loaded too.
 
         Raises:
             ModelFileError: the model is unknown, or its files are missing, broken or do not fit
@@ -99,7 +104,10 @@ class ConformerGenerator:
             raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
         network = task.build().requires_grad_(False).eval()
         fill_module(network, load_weights(path, card), path)
-        return cls(task, ConformerDenoiser(network, task.process()), settings, card)
+        ranker = None
+        if "ranking" in card:
+            ranker = Ranker.read(path.with_name(f"{card['ranking']}.safetensors"), card["sha256"])
+        return cls(task, ConformerDenoiser(network, task.process()), settings, card, ranker)
 
     def sample(
         self,
@@ -133,7 +141,8 @@ class ConformerGenerator:
 
         Returns:
             A molecule with conformers 0, 1, ... in Angstrom. Each has the double properties
-            ``confidence`` (share of the model's samples that are nearest to this conformer) and
+            ``confidence`` (share of the model's samples, as the ranking weighs them, that are
+            nearest to this conformer) and
             ``overlap`` (Angstrom, see `molgen.embedding.overlap`), poses also ``vina_score`` and
             ``vina_min`` (kcal/mol); the molecule ``model`` and ``seed``.
 
@@ -257,12 +266,21 @@ class ConformerGenerator:
 
         heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
         distance = symmetric_rmsd(pool[:, heavy], embedding.symmetries(mol))
-        chosen, share = choose(distance, n)
+        chosen, share = choose(distance, n, self.weights(mol, pool))
         overlap = embedding.overlap(mol, pool[chosen])
         rows = zip(chosen.tolist(), share.tolist(), overlap.tolist(), strict=True)
         good = [row for row in rows if embedding.keeps_stereo(mol, pool[row[0]])]
         properties = [{"confidence": p, "overlap": bad} for _, p, bad in good]
         return self._with_conformers(mol, pool[[k for k, _, _ in good]], properties, seed)
+
+    def weights(self, mol: Chem.Mol, pool: Floats) -> Floats | None:
+        """Shares [S] of a pool [S, A, 3] of a molecule by the ranking; None where all are alike."""
+        from molgen.torsions import torsion_graph
+
+        graph = torsion_graph(mol)
+        if self.ranker is None or not len(graph.quad):
+            return None
+        return self.ranker.weights(self.denoiser.network, graph, pool[:, graph.heavy])
 
     def _with_conformers(
         self, mol: Chem.Mol, positions: Floats, properties: list[dict[str, float]], seed: int

@@ -86,6 +86,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "train a generator of conformers by a recipe",
         {"-o": "out"},
     ),
+    ("train", "ranking"): Command(
+        "pipelines.train_ranking:train_ranking",
+        "train what ranks the conformers of a model by how near to bound ones they are",
+        {"-o": "out"},
+    ),
     ("train", "sidegen"): Command(
         "pipelines.train_sidegen:train_sidegen",
         "train a Cartesian conformer model that sees its target, or a flow",

@@ -176,7 +176,7 @@ class TorsionNetwork(nn.Module):
             graph: the arrays of `TorsionGraph`, padded to [B, ...], with ``atom_mask``,
                 ``edge_mask``, ``pair_mask`` and ``offset`` [B, R, 2, 3].
         """
-        h = self._atoms(graph)
+        h = self.atoms(graph)
         sub, present = graph["sub"], (graph["sub"] >= 0).to(h.dtype)
         axis = pick(self.axis(h), graph["quad"][..., 1:3])
         ends = pick(self.end(h), sub) + axis.unsqueeze(-2)
@@ -190,7 +190,8 @@ class TorsionNetwork(nn.Module):
             graph["pair_mask"],
         )
 
-    def _atoms(self, graph: Batch) -> Tensor:
+    def atoms(self, graph: Batch) -> Tensor:
+        """Features of the heavy atoms [B, N, W] from their graph (arrays of `encode`)."""
         atom, kind = graph["atom"], graph["edge_kind"]
         h = torch.stack([e(atom[..., k]) for k, e in enumerate(self.atom)]).sum(0)
         bond = torch.stack([e(kind[..., k]) for k, e in enumerate(self.bond)]).sum(0)

@@ -172,8 +172,8 @@ def test_the_choice_of_reference_neighbours_does_not_matter(network):
         assert value == pytest.approx(found[1][bond], abs=1e-6)
 
 
-def table_of(*smiles):
-    """A torsion table without the detour through files."""
+def molecule_table(*smiles):
+    """A molecule table without the detour through files; conformers are RDKit's."""
     from molgen.chem import arrays_from_mol
     from molgen.datasets.table import MoleculeTable
 
@@ -182,7 +182,7 @@ def table_of(*smiles):
     flat = {n: np.concatenate([r[n] for r in rows]) for n in ("pos", "atomic_number", "charge")}
     n_atoms = [len(r["pos"]) for r in rows]
     none = torch.zeros(sum(n_atoms), dtype=torch.uint8)
-    table = MoleculeTable(
+    return MoleculeTable(
         n_atoms=torch.tensor(n_atoms, dtype=torch.int16),
         n_bonds=torch.tensor([len(e) for e in ends], dtype=torch.int16),
         pos=torch.from_numpy(flat["pos"]).float(),
@@ -205,7 +205,12 @@ def table_of(*smiles):
         smiles_length=torch.zeros(len(rows), dtype=torch.int16),
         card={"properties": {"date": "YYYYMMDD"}},
     )
-    arrays = {n: torch.from_numpy(a) for n, a in _graphs(_plain(table)).items()}
+
+
+def table_of(*smiles):
+    """A torsion table of these molecules."""
+    arrays = _graphs(_plain(molecule_table(*smiles)))
+    arrays = {n: torch.from_numpy(a) for n, a in arrays.items()}
     return TorsionTable(
         {n: arrays[n] for n in FIELDS},
         {n: arrays[f"n_{n}"] for n in COUNTS},
