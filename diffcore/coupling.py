@@ -23,9 +23,7 @@ def rotation_onto(x: Tensor, target: Tensor) -> Tensor:
     return rotation
 
 
-def align_noise(
-    noise: Tensor, target: Tensor, mask: Tensor, rounds: int = 1, *, permute: bool = True
-) -> Tensor:
+def align_noise(noise: Tensor, target: Tensor, mask: Tensor, rounds: int = 1) -> Tensor:
     """Permute, then rotate, every row's noise [B, N, 3] towards the target [B, N, 3].
 
     Args:
@@ -33,13 +31,10 @@ def align_noise(
         target: centred positions.
         mask: real nodes; they come first in every row.
         rounds: how often the assignment and the rotation alternate.
-        permute: else rotate only, for points that are told apart.
 
     Returns:
         Noise of the same shape and distribution.
     """
-    if not permute:
-        return noise @ rotation_onto(noise, target).transpose(1, 2)
     from scipy.optimize import linear_sum_assignment
 
     counts = mask.sum(1).tolist()

@@ -37,7 +37,6 @@ class Objective:
         independent: share of rows in which every field has its own time (a third of them clean):
             clamped fields.
         align: pair the noise of `Points` fields with the data by permutation and rotation.
-        permute: whether by permutation; not if the nodes are told apart.
         distort: standard deviation of extra noise put on half of the continuous inputs at times
             below ``distort_below``: inputs as imperfect as the sampler's own (FlowMol3).
         distort_below: see ``distort``.
@@ -56,7 +55,6 @@ class Objective:
     self_condition: float = 0.5
     independent: float = 0.1
     align: bool = True
-    permute: bool = True
     distort: float = 0.0
     distort_below: float = 0.5
     stages: tuple[tuple[str, ...], ...] = ()
@@ -139,7 +137,7 @@ def corrupt(
         x0, t = clean[name], times[name].to(clean.mask.device)
         if objective.align and isinstance(process, Gaussian) and isinstance(process.domain, Points):
             noise = process.domain.project(random.normal(rng, x0), clean.mask)
-            paired = align_noise(noise, x0, clean.mask, permute=objective.permute)
+            paired = align_noise(noise, x0, clean.mask)
             x = process.mix(x0, paired, t)
         else:
             x = process.forward(x0, t, clean.mask, rng)

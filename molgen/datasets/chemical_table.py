@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcore.columns import load_columns, save_columns
 from diffcore.errors import DataError
-from diffcore.files import whole
 from molgen.datasets.complex_table import ComplexTable, arrays_of_row, flat
 from molgen.datasets.table import MoleculeTable
 
@@ -50,11 +50,9 @@ class ChemicalTable:
 
     def save(self, folder: Path) -> None:
         """Write both files of a folder."""
-        from safetensors.torch import save_file
-
         self.ligands.save(folder / "chemistry-ligands.safetensors")
-        with whole(folder / "chemistry.safetensors") as part:
-            save_file({"feature": self.feature, "charge": self.charge}, part)
+        columns = {"feature": self.feature, "charge": self.charge}
+        save_columns(folder / "chemistry.safetensors", columns, {"ligands": len(self.ligands)})
 
     @classmethod
     def load(cls, folder: Path) -> ChemicalTable:
@@ -63,15 +61,10 @@ class ChemicalTable:
         Raises:
             DataError: one is missing or broken.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         ligands = ComplexTable.load(folder / "chemistry-ligands.safetensors")
-        try:
-            tensors = load_file(folder / "chemistry.safetensors")
-            return cls(ligands, tensors["feature"], tensors["charge"])
-        except (OSError, SafetensorError, KeyError) as error:
-            raise DataError(f"{folder} holds no readable features: {error}") from error
+        path, names = folder / "chemistry.safetensors", ("feature", "charge")
+        columns, _ = load_columns(path, "table of chemical features", names)
+        return cls(ligands, columns["feature"], columns["charge"])
 
 
 def chemical_table(table: MoleculeTable, number: int, progress: bool = True) -> ChemicalTable:
