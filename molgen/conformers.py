@@ -218,9 +218,9 @@ class ConformerGenerator:
             return local
         size = max(4 * n, min(own.pool, 64 * len(graph.quad)))
         rows = np.arange(size) % len(local)
-        return self._turned(mol, graph, local, rows, seed)
+        return self.turned(mol, graph, local, rows, seed)
 
-    def _turned(
+    def turned(
         self, mol: Chem.Mol, graph: TorsionGraph, local: Floats, rows: NDArray[Any], seed: int
     ) -> Floats:
         """Local structures with sampled torsions, those without overlap where there are enough."""

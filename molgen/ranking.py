@@ -43,7 +43,7 @@ class RankingTask:
 
     network: RankingConfig = field(default_factory=RankingConfig)
     sharpness: float = 0.3
-    shown: int = 48
+    shown: int = 40
 
     def processes(self) -> dict[str, Ranked]:
         """Shares of the conformers, of which the network is shown nothing."""

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,32 +205,38 @@ def _switches(function: Callable[..., object]) -> set[str]:
     }
 
 
-def _lists(function: Callable[..., object]) -> set[str]:
-    """Options of the function that can be given several times: those of sequences."""
+def _lists(function: Callable[..., object]) -> dict[str, bool]:
+    """Options of the function that can be given several times, and whether they take numbers."""
     parameters = inspect.signature(function).parameters.values()
-    return {
-        _dashed(f"--{parameter.name}")
-        for parameter in parameters
-        if re.match(r"(list|Sequence|tuple)\[str\b", str(parameter.annotation))
+    found = {
+        _dashed(f"--{one.name}"): re.match(
+            r"(?:list|Sequence|tuple)\[(str|Path|int)\b", str(one.annotation)
+        )
+        for one in parameters
     }
+    return {option: kind[1] == "int" for option, kind in found.items() if kind}
 
 
-def _gathered(words: Sequence[str], lists: set[str]) -> list[str]:
+def _gathered(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
     """``--property a --property b`` as ``--property=["a", "b"]``; a list in brackets stays."""
     rest: list[str] = []
     found: dict[str, list[str]] = {}
     queue = list(words)
     while queue:
         option, equals, value = queue.pop(0).partition("=")
-        if option not in lists or (not equals and not queue):
+        name = option.removesuffix("+")
+        if name not in lists or (not equals and not queue):
             rest.append(f"{option}{equals}{value}")
             continue
         value = value if equals else queue.pop(0)
         if value.startswith("["):
-            rest.append(f"{option}={value}")
+            rest.append(f"{name}={value}")
         else:
-            found.setdefault(option, []).append(value)
-    return rest + [f"{option}={json.dumps(values)}" for option, values in found.items()]
+            found.setdefault(name, []).append(value)
+    for option, values in found.items():
+        text = f"[{', '.join(values)}]" if lists[option] else json.dumps(values)
+        rest.append(f"{option}={text}")
+    return rest
 
 
 def _dashed(option: str) -> str:

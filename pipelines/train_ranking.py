@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def train_ranking(
     model: str = "bound",
     exclude: list[Path] | None = None,
-    molecules: int = 3000,
+    molecules: int = 12000,
     max_time: str = "00:10:00",
     out: str = "runs/ranking",
     resume: bool = False,
@@ -27,7 +27,7 @@ def train_ranking(
     Args:
         model: The model whose conformers are ranked, by name or path.
         exclude: Files or folders of test sets: their ligands are not trained on.
-        molecules: Ligands; the model draws conformers of each, which takes about a second.
+        molecules: Ligands; the model draws conformers of each, ten ligands a second and core.
         max_time: Time budget of the training, HH:MM:SS, without that of the conformers.
         out: Folder of the conformers, the checkpoint, the curve and the weights.
         resume: Continue from the folder's checkpoint. Conformers are always gone on with.

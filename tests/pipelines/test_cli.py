@@ -158,6 +158,28 @@ def test_version(run: Run) -> None:
 # ---------------------------------------------------------------------------- options and YAML
 
 
+def test_lists_are_given_one_by_one(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    seen: dict[str, Any] = {}
+
+    def probe(
+        exclude: list[Path] | None = None, stage: list[int] | None = None, name: str = ""
+    ) -> None:
+        """Probe."""
+        seen.update(exclude=exclude, stage=stage, name=name)
+
+    command(monkeypatch, probe, {})
+    for words in (
+        ("--exclude", "a b.sdf", "--exclude", "c", "--stage", "0", "--name=x", "--stage=2"),
+        ("--exclude+", "a b.sdf", "--exclude+", "c", "--stage", "[0, 2]", "--name", "x"),
+        ("--name", "x", "--stage", "0", "--stage+", "2", "--exclude", '["a b.sdf", "c"]'),
+    ):
+        code, _, err = run("probe", *words)
+        assert (code, err) == (0, "")
+        assert seen == {"exclude": [Path("a b.sdf"), Path("c")], "stage": [0, 2], "name": "x"}
+    code, _, err = run("probe", "--stage", "first")
+    assert code == 2 and err.startswith("designloom: error: --stage: ") and err.count("\n") == 1
+
+
 def test_options_positionals_and_switches(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     seen: dict[str, Any] = {}
 
