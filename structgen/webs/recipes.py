@@ -34,6 +34,7 @@ class Recipe:
     Attributes:
         family: ``orb`` (whole small orbs), or a family whose large web is cut into pieces.
         sizes: nodes, smallest and largest.
+        large: webs that pieces are cut out of, and their nodes.
         number: training webs.
         method: one of `methods.METHODS`.
         task: options of the method's task; ``network`` are those of its size.
@@ -47,6 +48,7 @@ class Recipe:
 
     family: str
     sizes: tuple[int, int] = (19, 44)
+    large: tuple[int, int] = (1, 10_000)
     number: int = 2000
     method: str = "equivariant"
     task: Mapping[str, Any] = field(default_factory=dict)
@@ -63,6 +65,7 @@ _ROWS: Mapping[str, Any] = {"bounds": (0.5, 5.0), "independent": 0.0, "align": F
 RECIPES = {
     "orb": Recipe("orb", objective=GRAPHS, optimisation={"lr": 2e-3}),
     "tangle": Recipe("tangle", objective=GRAPHS, optimisation={"lr": 2e-3}),
+    "hybrid": Recipe("hybrid", large=(5, 2000), objective=GRAPHS, optimisation={"lr": 2e-3}),
     "orb-analog": Recipe(
         "orb",
         sizes=(19, 128),
@@ -102,7 +105,7 @@ RECIPES = {
         pulled=200,
     ),
 }
-"""``orb``, ``tangle`` and ``orb-large`` are ours; the others are the three models of the paper."""
+"""``orb-analog``, ``-adjacency`` and ``-autoregressive`` are the paper's; the others are ours."""
 
 
 def recipe(name: str) -> Recipe:
@@ -154,11 +157,13 @@ def _pieces(one: Recipe, number: int, first: int, tick: Callable[[], object]) ->
     from structgen.webs.deposition import deposit
     from structgen.webs.subgraphs import pieces
 
-    large = deposit(one.family, first, nodes=10_000, size=100.0)
+    many, nodes = one.large
     rng = np.random.default_rng([first, 1])
-    for web in pieces(large, number, one.sizes, first):
-        tick()
-        yield mapped(web, turn(rng) @ np.diag(np.exp(rng.uniform(-0.4, 0.4, 3))))
+    for k in range(many):
+        large = deposit(one.family, first + k, nodes=nodes, size=100.0)
+        for web in pieces(large, (number + many - 1 - k) // many, one.sizes, first + k):
+            tick()
+            yield mapped(web, turn(rng) @ np.diag(np.exp(rng.uniform(-0.4, 0.4, 3))))
 
 
 def mapped(web: Web, matrix: Floats) -> Web:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import networkx as nx
@@ -15,6 +16,7 @@ from structgen.webs.equilibrium import NoEquilibrium, aimed, nearest_density, re
 from structgen.webs.io import read_webs, write_webs
 from structgen.webs.measures import by_shape, novelty
 from structgen.webs.pictures import facing
+from structgen.webs.recipes import recipe, webs_of
 from structgen.webs.silk import SILKS, axial_stiffness, silk_set
 from structgen.webs.strands import Strands
 from structgen.webs.subgraphs import pieces
@@ -194,6 +196,19 @@ def test_the_traced_webs_are_read(repository: Path) -> None:
     orb, caster = read_web(folder / "orb.mat"), read_web(folder / "deinopis.mat")
     assert (orb.n_nodes, orb.n_edges, caster.n_nodes, caster.n_edges) == (633, 1241, 35, 53)
     assert orb.connected and 0.77 < (orb.degrees == 4).mean() < 0.79
+
+
+@pytest.mark.parametrize("name", ["tangle", "hybrid"])
+def test_recipes_cut_as_many_pieces_as_asked_for(name: str) -> None:
+    small = replace(recipe(name), large=(2, 300))
+    webs = webs_of(small, 5, 7)
+    assert len(webs) == 5
+    for web, again in zip(webs, webs_of(small, 5, 7), strict=True):
+        assert 19 <= web.n_nodes <= 44 and web.connected
+        assert residual(web) < 1e-6, "turned and stretched it is balanced still"
+        np.testing.assert_array_equal(web.pos, again.pos)
+    apart = [np.ptp(web.pos, 0) for web in webs]
+    assert len({tuple(np.round(a, 6)) for a in apart}) == 5, "no piece twice"
 
 
 def test_pieces_are_connected_and_stay_balanced() -> None:
