@@ -21,6 +21,7 @@ from torch import Tensor
 
 from diffcore.columns import load_columns, save_columns
 from diffcore.errors import DataError
+from molgen.datasets.flat import padded, starts_of
 from molgen.datasets.table import SPLITS, MoleculeTable
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class ComplexTable:
     @cached_property
     def starts(self) -> dict[str, Tensor]:
         """First row of every ligand, by name of `COUNTS`, [M + 1]."""
-        return {n: torch.cat([c.new_zeros(1), c.cumsum(0)]) for n, c in self.counts.items()}
+        return starts_of(self.counts)
 
     def split_indices(self, name: str) -> Tensor:
         """Ligands of one part, [.] int64."""
@@ -85,21 +86,8 @@ class ComplexTable:
             [B, T]. T is 1 where no row has a target.
         """
         indices = torch.as_tensor(indices, dtype=torch.long).reshape(-1)
-        out: dict[str, Tensor] = {}
-        masks: dict[str, Tensor] = {}
-        for owner in COUNTS:
-            size = self.counts[owner][indices]
-            least = 1 if owner in ("atoms", "targets") else 0
-            slots = torch.arange(max(least, int(size.max())))
-            masks[owner] = slots < size[:, None]
-            rows = torch.where(masks[owner], self.starts[owner][indices][:, None] + slots, 0)
-            for name, (counted, width, dtype) in FIELDS.items():
-                if counted != owner:
-                    continue
-                values = self.fields[name]
-                values = values if len(values) else values.new_zeros(1, width)
-                one = values[rows] * masks[owner].unsqueeze(-1)
-                out[name] = one.float() if dtype.is_floating_point else one.long()
+        owners = {name: owner for name, (owner, _, _) in FIELDS.items()}
+        out, masks = padded(self.fields, owners, self.counts, self.starts, indices)
         return _dense(out, masks)
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diffcore.columns import load_columns, save_columns
 from diffcore.errors import DataError
+from molgen.datasets.flat import padded, starts_of
 
 if TYPE_CHECKING:
     from molgen.conformers import ConformerGenerator
@@ -73,27 +74,17 @@ class PoolTable:
 
     @cached_property
     def starts(self) -> dict[str, Tensor]:
-        """First row of every ligand, by name of `COUNTS`."""
-        return {n: c.cumsum(0) - c for n, c in self.counts.items()}
+        """First row of every ligand, by name of `COUNTS`, [M + 1]."""
+        return starts_of(self.counts)
 
     def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """Ligands padded to the largest: the fields, ``pos`` [B, S, N, 3], masks, ``rmsd``."""
         indices = torch.as_tensor(indices, dtype=torch.long).reshape(-1)
-        out = {"rmsd": self.rmsd[indices], "size": self.counts["atoms"][indices]}
-        masks = {"atoms": "atom_mask", "edges": "edge_mask", "pairs": "near_mask"}
-        rows: dict[str, Tensor] = {}
-        for name, mask in masks.items():
-            size = self.counts[name][indices]
-            slots = torch.arange(max(1, int(size.max())))
-            out[mask] = slots < size[:, None]
-            rows[name] = torch.where(out[mask], self.starts[name][indices][:, None] + slots, 0)
-        for name, (owner, dtype) in FIELDS.items():
-            values = self.fields[name]
-            if not len(values):  # no pair in the whole table
-                values = values.new_zeros(1, *values.shape[1:])
-            kept = out[masks[owner]].reshape(*rows[owner].shape, *[1] * (values.dim() - 1))
-            one = values[rows[owner]] * kept
-            out[name] = one if dtype.is_floating_point else one.long()
+        owners = {name: owner for name, (owner, _) in FIELDS.items()}
+        out, masks = padded(self.fields, owners, self.counts, self.starts, indices)
+        out |= {"rmsd": self.rmsd[indices], "size": self.counts["atoms"][indices]}
+        names = {"atoms": "atom_mask", "edges": "edge_mask", "pairs": "near_mask"}
+        out |= {names[owner]: mask for owner, mask in masks.items()}
         out["pos"] = out["pos"].unflatten(-1, (-1, 3)).transpose(1, 2)
         return out
 

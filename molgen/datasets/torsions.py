@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffcore.columns import load_columns, save_columns
 from diffcore.errors import DataError
+from molgen.datasets.flat import padded, starts_of
 from molgen.datasets.table import SPLITS, MoleculeTable
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class TorsionTable:
     @cached_property
     def starts(self) -> dict[str, Tensor]:
         """First row of every molecule, by name of `COUNTS`, [M + 1]."""
-        return {n: torch.cat([c.new_zeros(1), c.cumsum(0)]) for n, c in self.counts.items()}
+        return starts_of(self.counts)
 
     def split_indices(self, name: str) -> Tensor:
         """Molecules of one part, [.] int64."""
@@ -79,23 +80,11 @@ class TorsionTable:
         return torch.nonzero(self.split == SPLITS.index(name)).flatten()
 
     def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Tensor]:
-        """Molecules padded to the largest of them; see `pad`."""
+        """Molecules padded to the largest of them, with masks; see `shaped`."""
         indices = torch.as_tensor(indices, dtype=torch.long).reshape(-1)
-        sizes = {n: c[indices] for n, c in self.counts.items()}
-        out: dict[str, Tensor] = {}
-        rows: dict[str, Tensor] = {}
-        for name, size in sizes.items():
-            slots = torch.arange(max(1, int(size.max())))
-            mask = slots < size[:, None]
-            rows[name] = torch.where(mask, self.starts[name][indices][:, None] + slots, 0)
-            out[f"{name[:-1]}_mask"] = mask
-        for name, (owner, _, dtype) in FIELDS.items():
-            mask = out[f"{owner[:-1]}_mask"]
-            values = self.fields[name]
-            if not len(values):  # no pair in the whole table
-                values = values.new_zeros(1, values.shape[1])
-            one = values[rows[owner]] * mask.unsqueeze(-1)
-            out[name] = one.float() if dtype.is_floating_point else one.long()
+        owners = {name: owner for name, (owner, _, _) in FIELDS.items()}
+        out, masks = padded(self.fields, owners, self.counts, self.starts, indices)
+        out |= {f"{owner[:-1]}_mask": mask for owner, mask in masks.items()}
         return shaped(out)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
