@@ -119,10 +119,17 @@ def stream(table: PoolTable, task: RankingTask, seed: int, size: int = 16) -> It
 
 @dataclass(frozen=True)
 class Ranker:
-    """A trained ranking of one torsional model's conformers."""
+    """A trained ranking of one torsional model's conformers.
+
+    Attributes:
+        ranking: the potential.
+        card: what is known of it.
+        power: of the shares; above 1 they are sharper than they were taught.
+    """
 
     ranking: PairRanking
     card: Mapping[str, Any]
+    power: float = 1.0
 
     @classmethod
     def read(cls, path: Path, model: str) -> Ranker:
@@ -142,11 +149,12 @@ class Ranker:
             raise ModelFileError(f"{path}: expected a ranking of the model beside it, got another")
         try:
             task = RankingTask.from_json(card["task"])
-        except (ConfigError, KeyError) as error:
+            power = float(card.get("sampling", {}).get("power", 1.0))
+        except (ConfigError, KeyError, AttributeError, TypeError, ValueError) as error:
             raise ModelFileError(f"{path.with_suffix('.json')}: {error}") from error
         ranking = task.build().requires_grad_(False).eval()
         fill_module(ranking, load_weights(path, card), path)
-        return cls(ranking, card)
+        return cls(ranking, card, power)
 
     def weights(
         self, network: TorsionNetwork, graph: TorsionGraph, pos: NDArray[np.float64]
@@ -166,4 +174,4 @@ class Ranker:
             found = self.ranking.coefficients(network.atoms(told), told)
             where = torch.from_numpy(pos).to(found.dtype).unsqueeze(0)
             scores = self.ranking(found, distances(where, told["near"]))[0]
-        return np.asarray(scores.double().softmax(0).numpy())
+        return np.asarray((self.power * scores.double()).softmax(0).numpy())

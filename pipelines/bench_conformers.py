@@ -130,15 +130,18 @@ def etkdg(mol: Chem.Mol, n: int, seed: int) -> Chem.Mol:
     from rdkit.Chem import rdDistGeom
 
     from molgen.conformers import random_seed
+    from molgen.embedding import EMBED_SECONDS
 
     parameters: Any = rdDistGeom.ETKDGv3()
     parameters.randomSeed = random_seed(seed)
+    parameters.timeout = EMBED_SECONDS
     out = Chem.Mol(mol)
-    if not rdDistGeom.EmbedMultipleConfs(out, n, parameters):
-        parameters.useRandomCoords = True
-        if not rdDistGeom.EmbedMultipleConfs(out, n, parameters):
-            raise DataError("ETKDG made no conformer")
-    return out
+    for random_start in (False, True):
+        parameters.useRandomCoords = random_start
+        rdDistGeom.EmbedMultipleConfs(out, n, parameters)
+        if out.GetNumConformers():
+            return out
+    raise DataError("ETKDG made no conformer")
 
 
 def etkdg_mmff(mol: Chem.Mol, n: int, seed: int) -> Chem.Mol:

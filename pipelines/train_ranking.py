@@ -52,7 +52,7 @@ def train_ranking(
     from molgen.models.ranking import PairRanking
     from molgen.ranking import RankingDenoiser, RankingTask, stream
     from molgen.weights.files import write_model
-    from pipelines.runs import effort, folder_for, loader_of, plot_curve, seconds, seeded
+    from pipelines.runs import effort, folder_for, plot_curve, seconds, seeded
 
     for name, value, low in (("molecules", molecules, 10), ("workers", workers, 1)):
         if value < low:
@@ -76,7 +76,7 @@ def train_ranking(
         budget,
     )
     run = training.Run(folder, budget.seconds, resume, accelerator="cpu", curve_every=30.0)
-    training.fit(module, loader_of(stream(table, task, seed), seed), run)
+    training.fit(module, stream(table, task, seed), run)
     card = {
         "kind": "ranking",
         "name": f"{generator.card.get('name', 'unnamed')}-ranking",

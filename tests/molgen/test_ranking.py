@@ -96,6 +96,8 @@ def test_scores_do_not_change_with_turns_mirrors_and_the_order_of_atoms(folder: 
     weights = model.weights(mol, pos)
     assert weights is not None and weights.sum() == pytest.approx(1)
     assert weights.max() > 1.2 * weights.min(), "it does prefer some"
+    sharper = replace(model, ranker=replace(model.ranker, power=2.0)).weights(mol, pos)
+    np.testing.assert_allclose(sharper, weights**2 / (weights**2).sum(), rtol=1e-4)
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     np.testing.assert_allclose(model.weights(mol, pos @ turn + 3), weights, rtol=1e-3)
     np.testing.assert_allclose(model.weights(mol, -pos), weights, rtol=1e-3)
