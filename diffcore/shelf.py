@@ -11,7 +11,7 @@ from diffcore.errors import ModelFileError
 def models_in(package: str) -> dict[str, Path]:
     """Models that lie in a package, by name."""
     folder = Path(str(files(package)))
-    return {p.stem: p for p in sorted(folder.glob("*.safetensors"))}
+    return {p.stem: p for p in sorted(folder.glob("*.safetensors"), key=lambda p: p.stem)}
 
 
 def find_in(package: str, name_or_path: str | Path) -> Path:

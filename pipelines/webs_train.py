@@ -13,7 +13,7 @@ def train_webs(
     out: str = "runs/webs",
     resume: bool = False,
     number: int | None = None,
-    stage: int | None = None,
+    stage: list[int] | None = None,
     start_from: str | None = None,
     seed: int = 0,
     accelerator: str = "cpu",
@@ -27,8 +27,8 @@ def train_webs(
         out: folder of the checkpoint, the curve and the weights.
         resume: continue from the folder's checkpoint.
         number: training webs; the recipe's number if left out.
-        stage: train one stage only, counted from 0, of a model whose fields are drawn one after
-            another.
+        stage: train this one only, counted from 0, of a model whose fields are drawn one after
+            another; several if given several times.
         start_from: model of the same recipe, by name or path, whose weights are trained further.
         seed: of weights, order and noise.
         accelerator: Lightning's: cpu, gpu or auto.
@@ -60,9 +60,9 @@ def train_webs(
     for name, value in (("number", number), ("threads", threads)):
         if value < 1:
             raise ConfigError(f"--{name}: expected at least 1, got {value}")
-    stages = len(chosen.objective.get("stages", ()))
-    if stage is not None and not 0 <= stage < stages:
-        raise ConfigError(f"--stage: {recipe} has {stages} stages, got {stage}")
+    known = len(chosen.objective.get("stages", ()))
+    if stage is not None and not (stage and all(0 <= k < known for k in stage)):
+        raise ConfigError(f"--stage: {recipe} has {known} stages, got {stage}")
     folder = folder_for(out, resume)
     torch.set_num_threads(threads)
     keep_freed_memory()
@@ -77,7 +77,8 @@ def train_webs(
         fill_module(network, load_weights(path, load_card(path)), path)
     options = {"self_condition": 0.0, "condition_drop": 0.15, **chosen.objective}
     if stage is not None:
-        options["shares"] = tuple(float(k == stage) for k in range(len(options["stages"])))
+        every = options.get("shares") or (1.0,) * known
+        options["shares"] = tuple(s * (k in stage) for k, s in enumerate(every))
     objective = Objective(**options)
     module = training.Diffusion(
         network,

@@ -240,7 +240,9 @@ def test_near_t_0_the_prediction_is_the_given_torsion(network):
     table = table_of(DRUG)
     process = TASK.process()
     state = TASK.encode(table.batch([0]))
-    denoiser = ConformerDenoiser(TASK.build(), process)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(random.generator(0).get_state())
+        denoiser = ConformerDenoiser(TASK.build(), process)
     with torch.no_grad():
         clean = denoiser(state, {"torsion": torch.zeros(1)}, {})
     found = process.decode(clean["torsion"], state.mask)
