@@ -9,6 +9,7 @@ to embed a ligand takes five times as long as to turn its bonds.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -203,15 +204,18 @@ def build(
         part: ligands a part.
 
     Raises:
-        DataError: no ligand of the table has a pool.
+        DataError: no ligand of the table has a pool, or the folder's parts are of others.
     """
     from tqdm import tqdm
 
     from molgen.datasets.parallel import map_in_order
 
+    origin = {"model": model, "ligands_crc32": zlib.crc32(table.source_id.numpy().tobytes())}
     parts: list[PoolTable] = []
-    while (folder / f"pools-{len(parts)}.safetensors").exists():
-        parts.append(PoolTable.load(folder / f"pools-{len(parts)}.safetensors"))
+    while (path := folder / f"pools-{len(parts)}.safetensors").exists():
+        parts.append(PoolTable.load(path))
+        if {name: parts[-1].card.get(name) for name in origin} != origin:
+            raise DataError(f"{path}: expected conformers of these ligands by {model}, got others")
     seen = sum(len(p) + p.card["left_out"] for p in parts)
     done = sum(map(len, parts))
     rows: list[Arrays] = []
@@ -226,14 +230,14 @@ def build(
                 bar.update()
             enough = done + len(rows) == number
             if len(rows) == part or (enough and rows):
-                made = _flat(rows, {"model": model, "left_out": left_out, "ligands": len(rows)})
+                made = _flat(rows, {**origin, "left_out": left_out, "ligands": len(rows)})
                 made.save(folder / f"pools-{len(parts)}.safetensors")
                 parts.append(made)
                 done, rows, left_out = done + len(rows), [], 0
             if enough:
                 break
     if rows:  # the table has no more
-        parts.append(_flat(rows, {"model": model, "left_out": left_out, "ligands": len(rows)}))
+        parts.append(_flat(rows, {**origin, "left_out": left_out, "ligands": len(rows)}))
     if not parts:
         raise DataError("expected ligands with rotatable bonds, none has a pool of conformers")
     return joined(parts)

@@ -164,6 +164,10 @@ def test_pools_go_on_where_they_stopped(
     once = pools.build(ligands, model, tmp_path / "b", 5, part=2)
     assert torch.equal(more.rmsd, once.rmsd)
     assert more.card["left_out"] == once.card["left_out"] == 1
+    with pytest.raises(
+        DataError, match="pools-0.safetensors: expected conformers of these ligands"
+    ):
+        pools.build(ligands.select([1, 0, 2]), model, tmp_path / "a", 3)
     with pytest.raises(DataError, match="none has a pool"):
         (tmp_path / "c").mkdir()
         pools.build(molecule_table("c1ccccc1"), model, tmp_path / "c", 2)
