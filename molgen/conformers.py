@@ -141,10 +141,9 @@ class ConformerGenerator:
 
         Returns:
             A molecule with conformers 0, 1, ... in Angstrom. Each has the double properties
-            ``confidence`` (share of the model's samples, as the ranking weighs them, that are
-            nearest to this conformer) and
-            ``overlap`` (Angstrom, see `molgen.embedding.overlap`), poses also ``vina_score`` and
-            ``vina_min`` (kcal/mol); the molecule ``model`` and ``seed``.
+            ``confidence`` (share of the model's samples that are nearest to this conformer, as the
+            ranking weighs them; for poses each counts the same) and ``overlap`` (Angstrom, see
+            `molgen.embedding.overlap`), poses also ``vina_score`` and ``vina_min`` (kcal/mol); the molecule ``model`` and ``seed``.
 
         Raises:
             ConfigError: ``n`` or ``seed`` is outside what is allowed, a pocket lacks its place, or
@@ -277,8 +276,10 @@ class ConformerGenerator:
         """Shares [S] of a pool [S, A, 3] of a molecule by the ranking; None where all are alike."""
         from molgen.torsions import torsion_graph
 
+        if self.ranker is None:
+            return None
         graph = torsion_graph(mol)
-        if self.ranker is None or not len(graph.quad):
+        if not len(graph.quad):
             return None
         return self.ranker.weights(self.denoiser.network, graph, pool[:, graph.heavy])
 

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcore.columns import load_columns, save_columns
+from diffcore.columns import save_columns
 from diffcore.errors import DataError
-from molgen.datasets.flat import padded, starts_of
+from molgen.datasets.flat import columns_of, load_flat, padded, starts_of
 from molgen.datasets.table import SPLITS, MoleculeTable
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class ComplexTable:
         Raises:
             OutputError: it cannot be written.
         """
-        columns = dict(self.fields) | {f"n_{k}": v for k, v in self.counts.items()}
-        return save_columns(path, columns | {"split": self.split}, self.card)
+        columns = columns_of(self.fields, self.counts) | {"split": self.split}
+        return save_columns(path, columns, self.card)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ComplexTable:
@@ -106,11 +106,9 @@ class ComplexTable:
         Raises:
             DataError: the file is missing, broken or no table of complexes.
         """
-        needed = (*FIELDS, *(f"n_{name}" for name in COUNTS), "split")
-        columns, card = load_columns(path, "table of complexes", needed)
-        fields = {name: columns[name] for name in FIELDS}
-        counts = {name: columns[f"n_{name}"] for name in COUNTS}
-        return cls(fields, counts, columns["split"], card)
+        what = "table of complexes"
+        fields, counts, more, card = load_flat(path, what, FIELDS, COUNTS, ("split",))
+        return cls(fields, counts, more["split"], card)
 
 
 def _dense(out: dict[str, Tensor], masks: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from diffcore.columns import load_columns
 
 
 def starts_of(counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,3 +52,31 @@ def padded(
         one = values[places[owner]] * kept
         out[name] = one.float() if one.is_floating_point() else one.long()
     return out, masks
+
+
+def columns_of(fields: Mapping[str, Tensor], counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fields and counts as the columns of one file."""
+    return {**fields, **{f"n_{owner}": count for owner, count in counts.items()}}
+
+
+def load_flat(
+    path: str | os.PathLike[str],
+    what: str,
+    fields: Iterable[str],
+    owners: Iterable[str],
+    more: tuple[str, ...] = (),
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Fields, counts, further columns and the card of a table written from `columns_of`.
+
+    Raises:
+        DataError: the file is missing or broken, or lacks one of them.
+    """
+    names = {owner: f"n_{owner}" for owner in owners}
+    fields = tuple(fields)
+    columns, card = load_columns(path, what, (*fields, *names.values(), *more))
+    return (
+        {name: columns[name] for name in fields},
+        {owner: columns[name] for owner, name in names.items()},
+        {name: columns[name] for name in more},
+        card,
+    )

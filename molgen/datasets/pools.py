@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcore.columns import load_columns, save_columns
+from diffcore.columns import save_columns
 from diffcore.errors import DataError
-from molgen.datasets.flat import padded, starts_of
+from molgen.datasets.flat import columns_of, load_flat, padded, starts_of
 
 if TYPE_CHECKING:
     from molgen.conformers import ConformerGenerator
@@ -37,7 +37,7 @@ LEAST_TORSIONS, MOST_TORSIONS, MOST_ATOMS = 2, 12, 45
 """Ligands with fewer rotatable bonds are too easy, with more, or more heavy atoms, out of reach."""
 
 BONDS = 4
-"""Fewest bonds between the atoms of a pair, as in `molgen.models.ranking.RankingConfig`."""
+"""Fewest bonds between the atoms of a pair: what is nearer is the torsional model's."""
 
 FIELDS: dict[str, tuple[str, torch.dtype]] = {
     "atom": ("atoms", torch.uint8),
@@ -95,8 +95,8 @@ class PoolTable:
         Raises:
             OutputError: it cannot be written.
         """
-        columns = dict(self.fields) | {f"n_{k}": v for k, v in self.counts.items()}
-        return save_columns(path, columns | {"rmsd": self.rmsd}, self.card)
+        columns = columns_of(self.fields, self.counts) | {"rmsd": self.rmsd}
+        return save_columns(path, columns, self.card)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PoolTable:
@@ -105,10 +105,9 @@ class PoolTable:
         Raises:
             DataError: the file is missing, broken or no table of pools.
         """
-        needed = (*FIELDS, *(f"n_{name}" for name in COUNTS), "rmsd")
-        columns, card = load_columns(path, "table of conformer pools", needed)
-        counts = {name: columns[f"n_{name}"] for name in COUNTS}
-        return cls({n: columns[n] for n in FIELDS}, counts, columns["rmsd"], card)
+        what = "table of conformer pools"
+        fields, counts, more, card = load_flat(path, what, FIELDS, COUNTS, ("rmsd",))
+        return cls(fields, counts, more["rmsd"], card)
 
 
 def joined(tables: Sequence[PoolTable]) -> PoolTable:

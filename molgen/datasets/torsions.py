@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcore.columns import load_columns, save_columns
+from diffcore.columns import save_columns
 from diffcore.errors import DataError
-from molgen.datasets.flat import padded, starts_of
+from molgen.datasets.flat import columns_of, load_flat, padded, starts_of
 from molgen.datasets.table import SPLITS, MoleculeTable
 
 if TYPE_CHECKING:
@@ -93,8 +93,10 @@ class TorsionTable:
         Raises:
             OutputError: it cannot be written.
         """
-        columns = dict(self.fields) | {f"n_{k}": v for k, v in self.counts.items()}
-        columns |= {"split": self.split, "source": self.source}
+        columns = columns_of(self.fields, self.counts) | {
+            "split": self.split,
+            "source": self.source,
+        }
         return save_columns(path, columns, self.card)
 
     @classmethod
@@ -104,11 +106,9 @@ class TorsionTable:
         Raises:
             DataError: the file is missing, broken or no torsion table.
         """
-        needed = (*FIELDS, *(f"n_{name}" for name in COUNTS), "split", "source")
-        columns, card = load_columns(path, "torsion table", needed)
-        fields = {name: columns[name] for name in FIELDS}
-        counts = {name: columns[f"n_{name}"] for name in COUNTS}
-        return cls(fields, counts, columns["split"], columns["source"], card)
+        own = ("split", "source")
+        fields, counts, more, card = load_flat(path, "torsion table", FIELDS, COUNTS, own)
+        return cls(fields, counts, more["split"], more["source"], card)
 
 
 def shaped(batch: dict[str, Tensor]) -> dict[str, Tensor]:

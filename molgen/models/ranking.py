@@ -32,7 +32,6 @@ class RankingConfig:
         radial: Gaussians of the distance.
         nearest: centre of the first, Angstrom.
         farthest: centre of the last, Angstrom.
-        bonds: fewest bonds between the atoms of a pair.
         far: bonds from which on it does not matter how many there are.
     """
 
@@ -41,7 +40,6 @@ class RankingConfig:
     radial: int = 16
     nearest: float = 2.5
     farthest: float = 14.0
-    bonds: int = 4
     far: int = 15
 
 
