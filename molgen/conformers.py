@@ -143,7 +143,8 @@ class ConformerGenerator:
             A molecule with conformers 0, 1, ... in Angstrom. Each has the double properties
             ``confidence`` (share of the model's samples that are nearest to this conformer, as the
             ranking weighs them; for poses each counts the same) and ``overlap`` (Angstrom, see
-            `molgen.embedding.overlap`), poses also ``vina_score`` and ``vina_min`` (kcal/mol); the molecule ``model`` and ``seed``.
+            `molgen.embedding.overlap`), poses also ``vina_score`` and ``vina_min`` (kcal/mol);
+            the molecule ``model`` and ``seed``.
 
         Raises:
             ConfigError: ``n`` or ``seed`` is outside what is allowed, a pocket lacks its place, or
