@@ -178,14 +178,14 @@ def nearest_density(
         return float(value), slope + damping * logs / len(logs)
 
     start = np.zeros(web.n_edges)
-    options = {"maxiter": MOST, "maxcor": 20, "ftol": 1e-9, "gtol": 1e-9}
+    options = {"maxiter": MOST, "maxcor": 40, "ftol": 1e-9, "gtol": 1e-9}
     bounds = [(-WIDEST, WIDEST)] * web.n_edges
     found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return np.asarray(base * np.exp(found.x))
 
 
-MOST = 200
-"""Steps of the search for the nearest equilibrium."""
+MOST = 600
+"""Steps of the search for the nearest equilibrium; webs of a thousand nodes need them all."""
 
 WIDEST = 5.0
 """Largest factor between a force density and the one that was wanted, as a logarithm."""

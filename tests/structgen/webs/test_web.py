@@ -169,6 +169,16 @@ def test_keeping_the_shape_moves_an_equilibrium_little_and_noise_more_than_the_a
         assert np.linalg.norm(back.pos - pushed.pos) < share * np.linalg.norm(push)
 
 
+def test_no_thread_of_a_large_web_collapses_because_the_search_ends_early() -> None:
+    web = deposit("orb", 3, nodes=600)
+    held, lost = np.flatnonzero(web.anchors)[:3], np.flatnonzero(web.anchors)[3:]
+    web = web.take_nodes(np.setdiff1d(np.arange(web.n_nodes), lost))
+    moved = np.random.default_rng(0).normal(0, 0.5 * web.lengths.mean(), web.pos.shape)
+    hung = make_web(web.pos + moved, web.edges, anchors=held)  # badly held, nodes out of place
+    lengths = relax(hung, keep_shape=True).lengths
+    assert lengths.min() > 0.02 * lengths.mean()
+
+
 @pytest.mark.parametrize("family", ["orb", "tangle", "hybrid"])
 def test_generated_webs_are_one_balanced_piece_and_follow_the_seed(family: str) -> None:
     web = deposit(family, 4, nodes=120)
