@@ -3,8 +3,8 @@
 Stretched by so much, a web of threads with k times the cross-section, at the same prestress (GPa),
 takes the same shape and bears k times the force. So stiffness and strength are met by one factor;
 toughness, work for each volume, does not change with it and is left to the choice. Where several
-are asked for at once, the nearest webs are refined by the thickness of one class of threads beside
-another, at the same tension, which keeps the equilibrium.
+are asked for at once, the nearest webs are refined by the thickness of some threads beside others,
+by class, tension and length, at the same tension, which keeps the equilibrium.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import numpy as np
 
 from diffcore.errors import ConfigError, DataError
 from structgen.webs.measures import MECHANICS, mechanics
-from structgen.webs.web import Floats, Ints, Web
+from structgen.webs.web import Floats, Web
 
 BY_THICKNESS = ("stiffness", "strength")
 
 NEAR = 0.01
 """Sum of |log(value / asked)| below which a web is near enough."""
 
-REFINED = 2
+REFINED = 4
 """Webs that are refined, the nearest ones."""
 
-EVALUATIONS = 60
-"""Pull tests of a refinement."""
+EVALUATIONS = 40
+"""Pull tests of a simplex."""
 
 THICKEST = 4.0
-"""A class of threads becomes at most so many times as thick in section as it was, or as thin."""
+"""A thread becomes at most so many times as thick in section as it was, or as thin."""
 
 
 def mechanical(condition: Mapping[str, float]) -> bool:
@@ -64,40 +64,69 @@ def adjusted(web: Web, condition: Mapping[str, float]) -> tuple[Web, float]:
 
 
 def refined(web: Web, condition: Mapping[str, float]) -> tuple[Web, float]:
-    """The web with the thickness of every class of threads that meets a condition best.
+    """The web with the sections along `directions` that meet a condition best.
 
-    The sections of classes are varied at the same tension by Nelder and Mead's simplex (scipy), all
-    sections together by `adjusted`.
+    Sections are varied at the same tension by Nelder and Mead's simplex (scipy), first along the
+    first directions, then along one more; all sections together by `adjusted`.
 
     Returns:
         As `adjusted`.
     """
     from scipy.optimize import minimize
 
+    along, bound = directions(web), math.log(THICKEST)
+    options = {"maxfev": EVALUATIONS, "fatol": NEAR, "xatol": 0.01}
+    best, place = adjusted(web, condition), np.zeros(len(along))
+
+    def missed(steps: Floats) -> float:
+        nonlocal best, place
+        every = np.pad(steps, (0, len(along) - len(steps)))
+        found = adjusted(with_sections(web, every @ along), condition)
+        if found[1] < best[1]:
+            best, place = found, every
+        return found[1] if math.isfinite(found[1]) else 1e3
+
+    def stop_when_near(intermediate_result: object) -> None:
+        if best[1] < NEAR:
+            raise StopIteration
+
+    for some in range(max(1, len(along) - 2), len(along) + 1):
+        if best[1] < NEAR:
+            break
+        start = place[:some]
+        minimize(
+            missed,
+            start,
+            method="Nelder-Mead",
+            callback=stop_when_near,
+            bounds=[(-bound, bound)] * some,
+            options={**options, "initial_simplex": np.vstack([start, start + 0.7 * np.eye(some)])},
+        )
+    return best
+
+
+def directions(web: Web) -> Floats:
+    """Ways to make some threads thicker than others [D, E], as logarithms of the section.
+
+    Every class of threads but the first; then threads by their tension and by their length, in
+    spreads of the logarithm. With more silk where more is borne, less of it is idle when the first
+    thread breaks.
+    """
     kinds = np.unique(web.thread)
-    found: list[tuple[Web, float]] = [adjusted(web, condition)]
-    if len(kinds) < 2 or found[0][1] < NEAR:
-        return found[0]
+    classes = [(web.thread == kind).astype(np.float64) for kind in kinds[1:]]
+    return np.stack([*classes, _spread(web.tension), _spread(web.lengths)])
 
-    def missed(logs: Floats) -> float:
-        found.append(adjusted(with_sections(web, kinds[1:], np.exp(logs)), condition))
-        return found[-1][1] if math.isfinite(found[-1][1]) else 1e3
 
-    start = np.zeros(len(kinds) - 1)
-    simplex = np.vstack([start, 0.7 * np.eye(len(start))])
+def _spread(values: Floats) -> Floats:
+    """Logarithms with mean 0 and spread 1; all 0 where there is no spread."""
+    logs = np.log(values)
+    return np.asarray((logs - logs.mean()) / max(float(logs.std()), 1e-9))
+
+
+def with_sections(web: Web, logs: Floats) -> Web:
+    """Threads with exp(logs) [E] times the section, at most `THICKEST`, at the same tension."""
     bound = math.log(THICKEST)
-    options = {"maxfev": EVALUATIONS, "initial_simplex": simplex, "fatol": NEAR, "xatol": 0.01}
-    bounds = [(-bound, bound)] * len(start)
-    minimize(missed, start, method="Nelder-Mead", bounds=bounds, options=options)
-    return min(found, key=lambda one: one[1])
-
-
-def with_sections(web: Web, kinds: Ints, factors: Floats) -> Web:
-    """Threads of some classes with so many times the cross-section, at the same tension."""
-    section = np.ones(web.n_edges)
-    for kind, factor in zip(kinds, factors, strict=True):
-        section[web.thread == kind] = factor
-    return web.but(radius=web.radius * np.sqrt(section))
+    return web.but(radius=web.radius * np.exp(0.5 * np.clip(logs, -bound, bound)))
 
 
 def nearest(webs: Sequence[Web], condition: Mapping[str, float]) -> tuple[int, Web]:

@@ -12,9 +12,12 @@ from structgen.webs.deposition import deposit  # noqa: E402
 from structgen.webs.equilibrium import NoEquilibrium, residual  # noqa: E402
 from structgen.webs.generator import WebGenerator  # noqa: E402
 from structgen.webs.measures import MECHANICS, mechanics, parameters  # noqa: E402
+from structgen.webs.subgraphs import pieces  # noqa: E402
 from structgen.webs.targets import (  # noqa: E402
     NEAR,
+    THICKEST,
     adjusted,
+    directions,
     nearest,
     refined,
     thickened,
@@ -80,7 +83,8 @@ def test_the_shipped_model_gives_what_is_asked_for() -> None:
 def test_thickness_by_class_meets_several_aims_and_keeps_the_equilibrium() -> None:
     web = deposit("orb", 1, nodes=30)
     kinds = np.unique(web.thread)
-    other = with_sections(web, kinds[1:], np.linspace(0.5, 2.0, len(kinds) - 1))
+    logs = np.log(np.linspace(0.5, 2.0, len(kinds)))
+    other = with_sections(web, logs[np.searchsorted(kinds, web.thread)])
     wanted = {name: mechanics(thickened(other, 1.3))[name] for name in MECHANICS}
     plain, found = adjusted(web, wanted), refined(web, wanted)
     assert found[1] < 0.5 * plain[1], "no better than one thickness for all"
@@ -91,6 +95,26 @@ def test_thickness_by_class_meets_several_aims_and_keeps_the_equilibrium() -> No
     assert off == pytest.approx(found[1], abs=1e-6), "the web is the one that was measured"
     same = refined(web, {name: mechanics(web)[name] for name in MECHANICS})
     assert same[1] < NEAR and np.array_equal(same[0].radius, web.radius)
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_web_of_one_class_of_threads_meets_several_aims(seed: int) -> None:
+    web = next(iter(pieces(deposit("tangle", seed, nodes=400), 1, (30, 40), seed)))
+    assert len(np.unique(web.thread)) == 1 and len(directions(web)) == 2
+    bears = web.tension > np.median(web.tension)
+    other = with_sections(web, np.where(bears, 0.5, -0.5))  # thicker where more is borne
+    wanted = mechanics(other)
+    plain, found = adjusted(web, wanted), refined(web, wanted)
+    assert found[1] < 0.5 * plain[1], "one class alone would leave toughness as it is"
+    assert residual(found[0]) == pytest.approx(residual(web), abs=1e-8)
+
+
+def test_threads_become_no_thicker_than_the_bound() -> None:
+    web = deposit("orb", 1, nodes=30)
+    section = (with_sections(web, np.full(web.n_edges, 9.0)).radius / web.radius) ** 2
+    np.testing.assert_allclose(section, THICKEST)
+    along = directions(web.but(tension=np.ones(web.n_edges)))
+    assert np.isfinite(along).all() and not along[-2].any(), "no tension is above another"
 
 
 def test_conditions_without_a_web_are_named_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
