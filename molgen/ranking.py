@@ -16,7 +16,7 @@ from diffcore import random
 from diffcore.checkpoint import fill_module, load_card, load_weights
 from diffcore.denoisers import Context
 from diffcore.domains import Nodes
-from diffcore.errors import ConfigError, ModelFileError
+from diffcore.errors import ConfigError, ModelFileError, reading
 from diffcore.processes import Gaussian
 from diffcore.schedules import FlowTime
 from diffcore.state import State, Times
@@ -72,10 +72,8 @@ class RankingTask:
         Raises:
             ConfigError: keys are missing or unknown.
         """
-        try:
+        with reading("a ranking task"):
             return cls(**{**value, "network": RankingConfig(**value["network"])})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"not a ranking task: {error}") from error
 
 
 def distances(pos: Tensor, near: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffcore.denoisers import Context
 from diffcore.domains import Points
-from diffcore.errors import ConfigError
+from diffcore.errors import ConfigError, reading
 from diffcore.processes import Gaussian, Process
 from diffcore.schedules import Cosine, FlowTime, log_snr
 from diffcore.state import State, Times, expand
@@ -99,10 +99,8 @@ class SideTask:
         Raises:
             ConfigError: keys are missing or unknown.
         """
-        try:
+        with reading("a task of Cartesian conformers"):
             return cls(**{**value, "network": SideConfig(**value["network"])})
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"not a task of Cartesian conformers: {error}") from error
 
 
 def paths(bond: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from diffcore.denoisers import Context
-from diffcore.errors import ConfigError
+from diffcore.errors import reading
 from diffcore.processes import Process
 from diffcore.random import generator
 from diffcore.state import State, Times
@@ -72,10 +72,8 @@ class ConformerTask:
         Raises:
             ConfigError: keys are missing or unknown.
         """
-        try:
+        with reading("a conformer task"):
             return cls(**{**value, "network": TorsionConfig(**value["network"])})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"not a conformer task: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffcore.denoisers import PREVIOUS, Context, as_clean
 from diffcore.domains import Nodes, Pairs, Points
-from diffcore.errors import ConfigError
+from diffcore.errors import ConfigError, reading
 from diffcore.processes import (
     Categorical,
     Gaussian,
@@ -189,7 +189,7 @@ class MoleculeTask:
         Raises:
             ConfigError: keys are missing or unknown.
         """
-        try:
+        with reading("a molecule task"):
             return cls(
                 **{
                     **value,
@@ -202,8 +202,6 @@ class MoleculeTask:
                     "conditions": {k: tuple(v) for k, v in value.get("conditions", {}).items()},
                 }
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"not a molecule task: {error}") from error
 
 
 @dataclass(frozen=True)

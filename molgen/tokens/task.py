@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffcore.denoisers import PREVIOUS, Context, as_clean
 from diffcore.domains import Grid, Nodes
-from diffcore.errors import ConfigError
+from diffcore.errors import ConfigError, reading
 from diffcore.processes import (
     Categorical,
     Gaussian,
@@ -151,7 +151,7 @@ class TokenTask:
         Raises:
             ConfigError: keys are missing or unknown.
         """
-        try:
+        with reading("a task of tokens"):
             said = value["vocabulary"]
             return cls(
                 Vocabulary(said["notation"], tuple(said["symbols"]), int(said["length"])),
@@ -159,8 +159,6 @@ class TokenTask:
                 str(value["method"]),
                 Size(**value["size"]),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"not a task of tokens: {error}") from error
 
 
 _CERTAIN = 30.0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from diffcore import random
-from diffcore.errors import ConfigError
+from diffcore.errors import ConfigError, reading
 
 ABSENT = -1e9
 """Logit of a class that a data set does not have."""
@@ -161,10 +161,8 @@ def architecture(value: Mapping[str, Any]) -> Perceptron:
     kind = value.get("kind") if isinstance(value, Mapping) else value
     if kind != "perceptron":
         raise ConfigError(f"unknown architecture {kind!r}; known: perceptron")
-    try:
+    with reading("a perceptron"):
         return Perceptron(*(int(value[n]) for n in ("inputs", "hidden", "classes")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"not a perceptron: {error}") from error
 
 
 def initial(net: Perceptron, seeds: list[int], spread: float = 1.0, start: int = 0) -> Tensor:

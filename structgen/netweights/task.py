@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffcore.domains import Nodes
-from diffcore.errors import ConfigError
+from diffcore.errors import ConfigError, reading
 from diffcore.objective import Term
 from diffcore.processes import Gaussian, Process
 from diffcore.schedules import Cosine
@@ -130,7 +130,7 @@ class WeightTask:
         Raises:
             ConfigError: keys are missing or unknown, or an architecture that is not known.
         """
-        try:
+        with reading("a task of network weights"):
             first, second = value["skill"]
             return cls(
                 architecture(value["net"]),
@@ -139,10 +139,6 @@ class WeightTask:
                 (float(first), float(second)),
                 int(value["start"]),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(f"not a task of network weights: {error}") from error
 
 
 class Parts(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffcore.errors import ConfigError
+from diffcore.errors import ConfigError, reading
 from diffcore.transformer import Size
 from structgen.webs.graphs import GraphTask
 from structgen.webs.large import SparseTask
@@ -60,7 +60,7 @@ def task_from_json(value: Mapping[str, Any]) -> WebTask:
     Raises:
         ConfigError: keys are missing or unknown.
     """
-    try:
+    with reading("a web task"):
         rest = dict(value)
         method = rest.pop("method", GraphTask.method)
         data = Statistics(
@@ -72,8 +72,6 @@ def task_from_json(value: Mapping[str, Any]) -> WebTask:
             int(rest.pop("reach", 0)),
             int(rest.pop("back", 0)),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"not a web task: {error}") from error
     return task_for(method, data, rest)
 
 
