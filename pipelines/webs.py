@@ -43,7 +43,7 @@ def generate_webs(
         force: Overwrite files that exist.
 
     Returns:
-        A line that says what was written, and how many webs were rejected.
+        What was written, how many webs were rejected, and which are not what was asked for.
 
     Raises:
         ConfigError: An option is outside what is allowed, or a condition is impossible.
@@ -69,7 +69,7 @@ def generate_webs(
         webs = drawn.webs
         lost = sum(drawn.rejected.values())
         reasons = "".join(f", {n} {reason}" for reason, n in drawn.rejected.items())
-        note = f"; {lost} of {drawn.tried} rejected{reasons}"
+        note = f"; {lost} of {drawn.tried} rejected{reasons}{_missed(webs, asked)}"
     else:
         if condition:
             raise ConfigError("--condition is for a --model; a --family takes --nodes and --size")
@@ -80,6 +80,19 @@ def generate_webs(
 
         save(web_picture(webs), picture)
     return f"{len(webs)} webs written to {path}{note}"
+
+
+def _missed(webs: list[Web], asked: Mapping[str, float]) -> str:
+    """A line for every web that is off by more than a twentieth of what it was asked for."""
+    from structgen.webs.targets import missed
+
+    lines = []
+    for k, web in enumerate(webs, 1):
+        off = [
+            f"{name} {v:.4g} instead of {asked[name]:g}" for name, v in missed(web, asked).items()
+        ]
+        lines += [f"\nweb {k}: {', '.join(off)}"] if off else []
+    return "".join(lines)
 
 
 def _laid(family: str, number: int, nodes: int | None, size: float, seed: int) -> list[Web]:

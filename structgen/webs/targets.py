@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from diffcore.errors import ConfigError, DataError
-from structgen.webs.measures import MECHANICS, mechanics
+from structgen.webs.measures import MECHANICS, mechanics, parameters
 from structgen.webs.web import Floats, Web
 
 BY_THICKNESS = ("stiffness", "strength")
@@ -36,6 +36,12 @@ THICKEST = 4.0
 def mechanical(condition: Mapping[str, float]) -> bool:
     """Whether a condition asks for mechanics."""
     return any(name in condition for name in MECHANICS)
+
+
+def missed(web: Web, condition: Mapping[str, float], share: float = 0.05) -> dict[str, float]:
+    """What a web has in place of what it was asked for, where it is off by more than a share."""
+    found = parameters(web) | (mechanics(web) if mechanical(condition) else {})
+    return {n: found[n] for n, v in condition.items() if abs(found[n] - v) > share * abs(v)}
 
 
 def thickened(web: Web, factor: float) -> Web:

@@ -11,6 +11,7 @@ pytest.importorskip("numba")
 
 from diffcore.checkpoint import load_card, load_weights  # noqa: E402
 from diffcore.errors import ConfigError, ModelFileError  # noqa: E402
+from pipelines.webs import generate_webs  # noqa: E402
 from pipelines.webs_train import train_webs  # noqa: E402
 from structgen.webs import recipes  # noqa: E402
 
@@ -48,3 +49,14 @@ def test_what_does_not_fit_is_said_before_anything_is_trained(small: None, tmp_p
     with pytest.raises(ModelFileError, match="orb"):
         train_webs("orb-large", number=4, start_from="orb", out=str(tmp_path))
     assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_what_drawn_webs_are_off_by_is_said(tmp_path: Path) -> None:
+    """Four lengths are more than three axes can meet."""
+    lengths = "mean_edge_length=3,mean_dx=1.7,mean_dy=1.7,mean_dz=1.7"
+    out = tmp_path / "webs.jsonl"
+    said = generate_webs(1, out, model="orb", condition=f"n_nodes=24,{lengths}", steps=4)
+    assert "\nweb 1: mean_edge_length" in said and "instead of 3" in said
+    assert "instead" not in generate_webs(
+        1, out, model="orb", condition="n_nodes=24,mean_edge_length=3", steps=4, force=True
+    )

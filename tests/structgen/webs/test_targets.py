@@ -18,11 +18,13 @@ from structgen.webs.targets import (  # noqa: E402
     THICKEST,
     adjusted,
     directions,
+    missed,
     nearest,
     refined,
     thickened,
     with_sections,
 )
+from structgen.webs.task import CONDITIONS  # noqa: E402
 from structgen.webs.web import Web  # noqa: E402
 from structgen.webs.weights import shipped  # noqa: E402
 
@@ -49,6 +51,14 @@ def test_what_can_be_met_is_met_and_the_nearest_is_taken() -> None:
     loose = webs[0].but(anchors=np.zeros(webs[0].n_nodes, dtype=bool))
     assert adjusted(loose, {"strength": 1.0})[1] == np.inf
     assert nearest([loose, webs[1]], {"toughness": 1.0})[0] == 1
+
+
+def test_what_a_web_is_off_by_is_named() -> None:
+    web = deposit("orb", 1, nodes=30)
+    asked = {n: v for n, v in (parameters(web) | mechanics(web)).items() if n in CONDITIONS}
+    assert missed(web, asked) == {}
+    wrong = asked | {"mean_dx": 1.04 * asked["mean_dx"], "strength": 2 * asked["strength"]}
+    assert missed(web, wrong) == {"strength": pytest.approx(asked["strength"])}
 
 
 def test_a_web_that_bears_nothing_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
