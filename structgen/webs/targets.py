@@ -84,7 +84,7 @@ def refined(web: Web, condition: Mapping[str, float]) -> tuple[Web, float]:
     options = {"maxfev": EVALUATIONS, "fatol": NEAR, "xatol": 0.01}
     best, place = adjusted(web, condition), np.zeros(len(along))
 
-    def missed(steps: Floats) -> float:
+    def off(steps: Floats) -> float:
         nonlocal best, place
         every = np.pad(steps, (0, len(along) - len(steps)))
         found = adjusted(with_sections(web, every @ along), condition)
@@ -101,7 +101,7 @@ def refined(web: Web, condition: Mapping[str, float]) -> tuple[Web, float]:
             break
         start = place[:some]
         minimize(
-            missed,
+            off,
             start,
             method="Nelder-Mead",
             callback=stop_when_near,
