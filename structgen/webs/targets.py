@@ -3,8 +3,9 @@
 Stretched by so much, a web of threads with k times the cross-section, at the same prestress (GPa),
 takes the same shape and bears k times the force. So stiffness and strength are met by one factor;
 toughness, work for each volume, does not change with it and is left to the choice. Where several
-are asked for at once, the nearest webs are refined by the thickness of some threads beside others,
-by class, tension and length, at the same tension, which keeps the equilibrium.
+are asked for at once, the nearest webs are refined by the sections of their threads at the same
+tension, which keeps the equilibrium: of all together, which changes the prestress, and of some
+beside others.
 """
 
 from __future__ import annotations
@@ -24,13 +25,21 @@ NEAR = 0.01
 """Sum of |log(value / asked)| below which a web is near enough."""
 
 REFINED = 4
-"""Webs that are refined, the nearest ones."""
+"""Webs that are refined, the nearest ones, until one is near enough."""
 
-EVALUATIONS = 40
-"""Pull tests of a simplex."""
+POPULATION, GENERATIONS = 16, 15
+"""Of differential evolution: at most 256 pull tests for each web that is refined."""
+
+POLISH = 100
+"""Pull tests of the simplex that starts where the evolution ends."""
+
+TOUGHNESS = 2.0
+"""Weight of toughness: it spreads less from web to web than stiffness and strength, and no common
+thickness makes up for it."""
 
 THICKEST = 4.0
-"""A thread becomes at most so many times as thick in section as it was, or as thin."""
+"""A thread becomes at most so many times as thick in section as it was, or as thin. Its prestress
+stays within the same factor."""
 
 
 def mechanical(condition: Mapping[str, float]) -> bool:
@@ -53,8 +62,8 @@ def adjusted(web: Web, condition: Mapping[str, float]) -> tuple[Web, float]:
     """The web with the thickness that meets a condition best, and how far it is then.
 
     Returns:
-        The web, and the sum of |log(value / asked)| over the mechanics asked for; infinite for a
-        web that cannot be pulled, or bears nothing.
+        The web, and the sum of |log(value / asked)| over the mechanics asked for, toughness with
+        its weight; infinite for a web that cannot be pulled, or bears nothing.
     """
     try:
         found = mechanics(web)
@@ -65,68 +74,80 @@ def adjusted(web: Web, condition: Mapping[str, float]) -> tuple[Web, float]:
     missed = {n: math.log(condition[n] / found[n]) for n in MECHANICS if n in condition}
     by_thickness = [missed[n] for n in BY_THICKNESS if n in missed]
     shift = sum(by_thickness) / len(by_thickness) if by_thickness else 0.0
-    left = [m - shift if n in BY_THICKNESS else m for n, m in missed.items()]
+    left = [m - shift if n in BY_THICKNESS else TOUGHNESS * m for n, m in missed.items()]
     return thickened(web, math.exp(shift)), sum(abs(m) for m in left)
 
 
 def refined(web: Web, condition: Mapping[str, float]) -> tuple[Web, float]:
     """The web with the sections along `directions` that meet a condition best.
 
-    Sections are varied at the same tension by Nelder and Mead's simplex (scipy), first along the
-    first directions, then along one more; all sections together by `adjusted`.
+    Which thread breaks first changes in steps, and the mechanics with it, so the search takes no
+    slopes: differential evolution (Storn and Price 1997) from the web as it is and others around
+    it, then Nelder and Mead's simplex from the best place (both scipy). All sections and tensions
+    together are scaled by `adjusted`.
 
     Returns:
         As `adjusted`.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import differential_evolution, minimize
 
     along, bound = directions(web), math.log(THICKEST)
-    options = {"maxfev": EVALUATIONS, "fatol": NEAR, "xatol": 0.01}
+    inside = [(-bound, bound)] * len(along)
     best, place = adjusted(web, condition), np.zeros(len(along))
 
     def off(steps: Floats) -> float:
         nonlocal best, place
-        every = np.pad(steps, (0, len(along) - len(steps)))
-        found = adjusted(with_sections(web, every @ along), condition)
+        found = adjusted(with_sections(web, steps @ along), condition)
         if found[1] < best[1]:
-            best, place = found, every
+            best, place = found, steps.copy()
         return found[1] if math.isfinite(found[1]) else 1e3
 
     def stop_when_near(intermediate_result: object) -> None:
         if best[1] < NEAR:
             raise StopIteration
 
-    for some in range(max(1, len(along) - 2), len(along) + 1):
-        if best[1] < NEAR:
-            break
-        start = place[:some]
+    rng = np.random.default_rng(0)
+    start = np.clip(rng.normal(0, 0.3 * bound, (POPULATION, len(along))), -bound, bound)
+    start[0] = 0.0
+    options = {"init": start, "maxiter": GENERATIONS, "polish": False, "tol": 0, "seed": rng}
+    differential_evolution(off, inside, callback=stop_when_near, **options)
+    if best[1] >= NEAR:
+        simplex = np.vstack([place, place + 0.2 * np.eye(len(along))])
+        ends = {"maxfev": POLISH, "xatol": NEAR, "fatol": NEAR, "initial_simplex": simplex}
         minimize(
-            off,
-            start,
-            method="Nelder-Mead",
-            callback=stop_when_near,
-            bounds=[(-bound, bound)] * some,
-            options={**options, "initial_simplex": np.vstack([start, start + 0.7 * np.eye(some)])},
+            off, place, method="Nelder-Mead", bounds=inside, callback=stop_when_near, options=ends
         )
     return best
 
 
 def directions(web: Web) -> Floats:
-    """Ways to make some threads thicker than others [D, E], as logarithms of the section.
+    """Ways to make threads thicker [D, E], as logarithms of the section.
 
-    Every class of threads but the first; then threads by their tension and by their length, in
-    spreads of the logarithm. With more silk where more is borne, less of it is idle when the first
-    thread breaks.
+    All threads alike, which lowers their prestress; every class of threads but the first; threads
+    by their tension, their length and their distance from the middle, in spreads;
+    the threads that end at an anchor. With more silk where more is borne, less of it is idle when
+    the first thread breaks.
     """
     kinds = np.unique(web.thread)
-    classes = [(web.thread == kind).astype(np.float64) for kind in kinds[1:]]
-    return np.stack([*classes, _spread(web.tension), _spread(web.lengths)])
+    middle = web.pos[web.edges].mean(1)
+    away = np.linalg.norm(middle - middle.mean(0), axis=1)
+    held = web.anchors[web.edges].any(1)
+    return np.stack(
+        [
+            np.ones(web.n_edges),
+            *(np.asarray(web.thread == kind, dtype=np.float64) for kind in kinds[1:]),
+            _spread(np.log(web.tension)),
+            _spread(np.log(web.lengths)),
+            _spread(away),
+            held.astype(np.float64),
+        ]
+    )
 
 
 def _spread(values: Floats) -> Floats:
-    """Logarithms with mean 0 and spread 1; all 0 where there is no spread."""
-    logs = np.log(values)
-    return np.asarray((logs - logs.mean()) / max(float(logs.std()), 1e-9))
+    """Values with mean 0 and spread 1; all 0 where there is no spread."""
+    spread = float(values.std())
+    return np.asarray((values - values.mean()) / (spread if spread > 1e-9 else 1.0))
 
 
 def with_sections(web: Web, logs: Floats) -> Web:
@@ -146,5 +167,7 @@ def nearest(webs: Sequence[Web], condition: Mapping[str, float]) -> tuple[int, W
         for k in order[:REFINED]:
             if math.isfinite(tried[k][1]):
                 tried[k] = refined(webs[k], condition)
+            if tried[k][1] < NEAR:
+                break
     best = min(order, key=lambda k: tried[k][1])
     return best, tried[best][0]
