@@ -16,7 +16,7 @@ from rdkit import Chem
 
 from diffcore.errors import DataError
 from molgen.docking.pocket import Pocket
-from molgen.docking.vina import Pose, dock, minimise, score
+from molgen.docking.vina import Pose, dock, scored_and_minimised
 from molgen.embedding import keeps_stereo, symmetries
 from molgen.evaluate.rmsd import in_place_rmsd
 from molgen.selection import pairwise_rmsd
@@ -89,7 +89,8 @@ def place(
     scored = []
     for pose in found:
         if keeps_stereo(mol, pose.mol.GetConformer().GetPositions()):
-            scored.append((minimise(pose.mol, pocket).energy, score(pose.mol, pocket), pose.mol))
+            own, low = scored_and_minimised(pose.mol, pocket)
+            scored.append((low.energy, own, pose.mol))
     kept = _apart(sorted(scored, key=lambda row: row[0]), n)
     if not kept:
         raise DataError("no pose has the marked stereo")

@@ -69,13 +69,22 @@ def minimise(mol: Chem.Mol, pocket: Pocket, conformer: int = -1) -> Pose:
 
     Args and errors: as in `score`.
     """
+    return scored_and_minimised(mol, pocket, conformer)[1]
+
+
+def scored_and_minimised(mol: Chem.Mol, pocket: Pocket, conformer: int = -1) -> tuple[float, Pose]:
+    """`score` and `minimise` at once: to give Vina a large ligand takes longer than either.
+
+    Args and errors: as in `score`.
+    """
     file = ligand_pdbqt(mol, conformer)
     engine = _around(pocket, heavy_positions(mol, conformer))
     with _quiet("minimise"):
         engine.set_ligand_from_string(file.text)
+        before = _finite(engine.score()[0])
         energy = _finite(engine.optimize()[0])
         text = _written(engine)
-    return Pose(_posed(mol, file, pdbqt_models(text)[0]), energy)
+    return before, Pose(_posed(mol, file, pdbqt_models(text)[0]), energy)
 
 
 def dock(

@@ -292,3 +292,10 @@ def test_a_model_places_its_conformers(pocket: Pocket) -> None:
         assert vina.score(one, pocket) == pytest.approx(row[1], abs=1e-3)
     with pytest.raises(ConfigError, match="expected a pocket beside them"):
         generator.sample("CCO", n=1, centre=(0, 0, 0))
+
+
+def test_scored_and_minimised_at_once_is_as_one_after_the_other(pocket: Pocket) -> None:
+    before, pose = vina.scored_and_minimised(ligand(), pocket)
+    assert before == pytest.approx(vina.score(ligand(), pocket), abs=1e-6)
+    assert pose.energy < before
+    assert pose.energy == pytest.approx(vina.minimise(ligand(), pocket).energy, abs=1e-6)
