@@ -71,10 +71,10 @@ def adjusted(web: Web, condition: Mapping[str, float]) -> tuple[Web, float]:
         return web, math.inf
     if any(found[n] <= 0 for n in MECHANICS if n in condition):
         return web, math.inf
-    missed = {n: math.log(condition[n] / found[n]) for n in MECHANICS if n in condition}
-    by_thickness = [missed[n] for n in BY_THICKNESS if n in missed]
+    logs = {n: math.log(condition[n] / found[n]) for n in MECHANICS if n in condition}
+    by_thickness = [logs[n] for n in BY_THICKNESS if n in logs]
     shift = sum(by_thickness) / len(by_thickness) if by_thickness else 0.0
-    left = [m - shift if n in BY_THICKNESS else TOUGHNESS * m for n, m in missed.items()]
+    left = [m - shift if n in BY_THICKNESS else TOUGHNESS * m for n, m in logs.items()]
     return thickened(web, math.exp(shift)), sum(abs(m) for m in left)
 
 
@@ -124,9 +124,9 @@ def directions(web: Web) -> Floats:
     """Ways to make threads thicker [D, E], as logarithms of the section.
 
     All threads alike, which lowers their prestress; every class of threads but the first; threads
-    by their tension, their length and their distance from the middle, in spreads;
-    the threads that end at an anchor. With more silk where more is borne, less of it is idle when
-    the first thread breaks.
+    by their tension, their length and their distance from the middle, in spreads; the threads that
+    end at an anchor. With more silk where more is borne, less of it is idle when the first thread
+    breaks.
     """
     kinds = np.unique(web.thread)
     middle = web.pos[web.edges].mean(1)
