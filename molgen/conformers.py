@@ -173,28 +173,11 @@ class ConformerGenerator:
         self, mol: Chem.Mol, pocket: Pocket, n: int, seed: int, exhaustiveness: int
     ) -> Chem.Mol:
         """The molecule with up to n poses as conformers."""
-        from molgen import embedding
-        from molgen.docking.ensemble import STARTS, place
-        from molgen.selection import choose, symmetric_rmsd
+        from molgen.docking.ensemble import STARTS, posed
 
         pool = self.pool(mol, STARTS, seed)
-        heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
-        distance = symmetric_rmsd(pool[:, heavy], embedding.symmetries(mol))
-        chosen, _ = choose(distance, STARTS)
-        starts = [pool[k] for k in chosen.tolist()]
-        poses = place(mol, pocket, starts, pool, n, exhaustiveness=exhaustiveness, seed=seed)
-        made = np.stack([pose.positions for pose in poses])
-        overlap = embedding.overlap(mol, made)
-        properties = [
-            {
-                "confidence": pose.confidence,
-                "overlap": bad,
-                "vina_score": pose.vina_score,
-                "vina_min": pose.vina_min,
-            }
-            for pose, bad in zip(poses, overlap.tolist(), strict=True)
-        ]
-        return self._with_conformers(mol, made, properties, seed)
+        made = posed(mol, pocket, pool, n, exhaustiveness=exhaustiveness, seed=seed)
+        return self._signed(made, seed)
 
     def pool(self, mol: Chem.Mol, n: int, seed: int) -> Floats:
         """Candidate positions [S, A, 3] of a prepared molecule, for n conformers to choose from.
@@ -271,7 +254,8 @@ class ConformerGenerator:
         rows = zip(chosen.tolist(), share.tolist(), overlap.tolist(), strict=True)
         good = [row for row in rows if embedding.keeps_stereo(mol, pool[row[0]])]
         properties = [{"confidence": p, "overlap": bad} for _, p, bad in good]
-        return self._with_conformers(mol, pool[[k for k, _, _ in good]], properties, seed)
+        made = embedding.with_conformers(mol, pool[[k for k, _, _ in good]], properties)
+        return self._signed(made, seed)
 
     def weights(self, mol: Chem.Mol, pool: Floats) -> Floats | None:
         """Shares [S] of a pool [S, A, 3] of a molecule by the ranking; None where all are alike."""
@@ -284,24 +268,11 @@ class ConformerGenerator:
             return None
         return self.ranker.weights(self.denoiser.network, graph, pool[:, graph.heavy])
 
-    def _with_conformers(
-        self, mol: Chem.Mol, positions: Floats, properties: list[dict[str, float]], seed: int
-    ) -> Chem.Mol:
-        """A copy with these conformers [C, A, 3], each with its properties."""
-        from rdkit import Chem
-        from rdkit.Geometry import Point3D  # noqa: F401 - conformers need its converters
-
-        out = Chem.Mol(mol)
-        for pos, values in zip(positions, properties, strict=True):
-            conformer = Chem.Conformer(mol.GetNumAtoms())
-            conformer.Set3D(True)
-            conformer.SetPositions(np.ascontiguousarray(pos))
-            for name, value in values.items():
-                conformer.SetDoubleProp(name, value)
-            out.AddConformer(conformer, assignId=True)
-        out.SetProp("model", str(self.card.get("name", "unnamed")))
-        out.SetProp("seed", str(seed))
-        return out
+    def _signed(self, mol: Chem.Mol, seed: int) -> Chem.Mol:
+        """The molecule with the model's name and the seed."""
+        mol.SetProp("model", str(self.card.get("name", "unnamed")))
+        mol.SetProp("seed", str(seed))
+        return mol
 
 
 def random_seed(seed: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,7 @@ def embed(mol: Chem.Mol, n: int, seed: int) -> Floats:
 
 def keeps_stereo(mol: Chem.Mol, pos: Floats) -> bool:
     """Whether positions [A, 3] have all chiral centres and double bonds as marked in `mol`."""
-    probe = Chem.Mol(mol)
-    probe.RemoveAllConformers()
-    conformer = Chem.Conformer(mol.GetNumAtoms())
-    conformer.Set3D(True)
-    conformer.SetPositions(np.ascontiguousarray(pos, dtype=np.float64))
-    probe.AddConformer(conformer, assignId=True)
+    probe = with_conformers(mol, pos[None])
     with rdBase.BlockLogs():
         Chem.AssignStereochemistryFrom3D(probe, replaceExistingTags=True)
     for before, after in zip(mol.GetAtoms(), probe.GetAtoms(), strict=True):
@@ -98,6 +94,30 @@ def keeps_stereo(mol: Chem.Mol, pos: Floats) -> bool:
         before.GetStereo() in marked or before.GetStereo() == after.GetStereo()
         for before, after in zip(mol.GetBonds(), probe.GetBonds(), strict=True)
     )
+
+
+def with_conformers(
+    mol: Chem.Mol, positions: Floats, properties: Sequence[Mapping[str, float]] = ()
+) -> Chem.Mol:
+    """A copy with these conformers [C, A, 3] and no others, and with their properties."""
+    from rdkit.Geometry import Point3D  # noqa: F401 - conformers need its converters
+
+    out = Chem.Mol(mol)
+    out.RemoveAllConformers()
+    for k, pos in enumerate(positions):
+        conformer = Chem.Conformer(mol.GetNumAtoms())
+        conformer.Set3D(True)
+        conformer.SetPositions(np.ascontiguousarray(pos, dtype=np.float64))
+        for name, value in (properties[k] if properties else {}).items():
+            conformer.SetDoubleProp(name, value)
+        out.AddConformer(conformer, assignId=True)
+    return out
+
+
+def positions_of(mol: Chem.Mol) -> Floats:
+    """Positions [C, A, 3] of all conformers."""
+    made = [np.asarray(c.GetPositions(), np.float64) for c in mol.GetConformers()]
+    return np.stack(made) if made else np.zeros((0, mol.GetNumAtoms(), 3))
 
 
 def overlap(mol: Chem.Mol, pos: Floats) -> Floats:

@@ -27,6 +27,8 @@ def bench_sidegen(
     conformers: int = 5,
     steps: int = 25,
     scale: float = 1.0,
+    place: bool = False,
+    exhaustiveness: int = 4,
     seed: int = 0,
     output: Path | None = None,
     force: bool = False,
@@ -45,17 +47,19 @@ def bench_sidegen(
         conformers: Of each ligand and variant.
         steps: Evaluations of the network for a conformer.
         scale: Factor of the energy's gradient.
+        place: Add variants that are relaxed by MMFF94s, and docked from there by AutoDock Vina.
+        exhaustiveness: Searches of Vina, with `place`.
         seed: Of all conformers.
         output: .csv file of the figures of every complex.
         force: Overwrite `output`.
         threads: Threads of the tensor library.
 
     Returns:
-        A table: median over complexes of the mean and of the smallest aligned RMSD, and of the mean
-        RMSD in place.
+        A table: median over complexes of the aligned RMSD of the first conformer, of the mean and
+        the smallest of all, and of the first one's RMSD in place.
 
     Raises:
-        ConfigError: An option is outside what is allowed.
+        ConfigError: An option is outside what is allowed, or Vina is not installed.
         DataError: There is no complex, or none could be judged.
         OutputError: `output` exists without `force`.
     """
@@ -63,17 +67,27 @@ def bench_sidegen(
     from tqdm import tqdm
 
     from molgen.datasets.complexes import find_complexes
+    from molgen.docking.vina import check_installed
     from molgen.sidegen.generator import CartesianGenerator
     from pipelines.bench_redocking import _spread
     from pipelines.conformers import write_rows
 
-    for name, value in (("number", number), ("conformers", conformers), ("steps", steps)):
+    for name, value in (
+        ("number", number),
+        ("conformers", conformers),
+        ("steps", steps),
+        ("exhaustiveness", exhaustiveness),
+    ):
         if value is not None and value < 1:
             raise ConfigError(f"--{name}: expected at least 1, got {value}")
     if output is not None and output.exists() and not force:
         raise OutputError(f"{output} exists: expected --force to overwrite it")
     torch.set_num_threads(threads)
-    draws = variants(CartesianGenerator.from_pretrained(model), chemistry, steps, scale)
+    generator = CartesianGenerator.from_pretrained(model)
+    draws = variants(generator, chemistry, steps, scale)
+    if place:
+        check_installed()
+        draws |= placed_variants(generator, steps, exhaustiveness)
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
     for files in tqdm(_spread(find_complexes(complexes), number), desc="bench", unit="complex"):
@@ -115,6 +129,41 @@ def variants(
     return found
 
 
+def placed_variants(
+    generator: CartesianGenerator, steps: int, exhaustiveness: int
+) -> dict[str, Draw]:
+    """Conformers relaxed, and docked after that: what a target is worth to place and torsions."""
+    from molgen.docking.ensemble import posed
+    from molgen.embedding import positions_of
+    from molgen.sidegen.poses import DRAWN, poses, relaxed
+    from pipelines.bench_conformers import etkdg
+
+    def docked(sees: str) -> Draw:
+        return lambda mol, pocket, n, seed: poses(
+            generator,
+            mol,
+            n,
+            pocket=pocket,
+            sees=sees,
+            steps=steps,
+            seed=seed,
+            exhaustiveness=exhaustiveness,
+        )
+
+    def etkdg_docked(mol: Chem.Mol, pocket: Pocket, n: int, seed: int) -> Chem.Mol:
+        samples = positions_of(etkdg(mol, DRAWN, seed))
+        return posed(mol, pocket, samples, n, exhaustiveness=exhaustiveness, seed=seed)
+
+    return {
+        "ETKDGv3, placed": etkdg_docked,
+        "no target, relaxed": lambda mol, pocket, n, seed: relaxed(
+            generator.sample(mol, n, pocket=pocket, sees="none", steps=steps, seed=seed)
+        ),
+        "no target, placed": docked("none"),
+        "messages, placed": docked("messages"),
+    }
+
+
 def measured(files: ComplexFiles, draws: dict[str, Draw], n: int, seed: int) -> dict[str, float]:
     """RMSD of all variants for one complex, and what share of conformers had the marked stereo."""
     from rdkit import rdBase
@@ -133,10 +182,11 @@ def measured(files: ComplexFiles, draws: dict[str, Draw], n: int, seed: int) -> 
             made = draw(fresh, pocket, n, seed)
         rmsd = aligned_rmsd(made, known)
         found |= {
+            f"{name}: first": float(rmsd[0]),
             f"{name}: mean": float(rmsd.mean()),
             f"{name}: best": float(rmsd.min()),
-            f"{name}: in place": float(in_place_rmsd(made, known).mean()),
-            f"{name}: stereo": made.GetNumConformers() / n,
+            f"{name}: in place": float(in_place_rmsd(made, known)[0]),
+            f"{name}: stereo": min(1.0, made.GetNumConformers() / n),
         }
     return found
 
@@ -145,17 +195,34 @@ def table(rows: list[dict[str, Any]], names: list[str]) -> list[str]:
     """Medians over complexes, as a table of lines."""
     import numpy as np
 
-    heads = ("variant", "aligned RMSD / A", "best / A", "in place / A", "with marked stereo")
+    heads = ("variant", "aligned RMSD / A", "mean", "best", "in place / A", "returned")
     lines = [f"{len(rows)} complexes, medians", "| " + " | ".join(heads) + " |"]
     lines.append("| --- " * len(heads) + "|")
     for name in names:
-        mean, best, place = (
+        first, mean, best, place = (
             float(np.median([row[f"{name}: {what}"] for row in rows]))
-            for what in ("mean", "best", "in place")
+            for what in ("first", "mean", "best", "in place")
         )
         stereo = float(np.mean([row[f"{name}: stereo"] for row in rows]))
-        where = "" if name == "ETKDGv3" else f"{place:.2f}"
-        lines.append(f"| {name} | {mean:.3f} | {best:.3f} | {where} | {100 * stereo:.0f} % |")
-    base, told = (np.median([r[f"{n}: mean"] for r in rows]) for n in ("no target", "messages"))
-    lines.append(f"messages against no target, aligned RMSD: {100 * (told / base - 1):+.1f} %")
-    return lines
+        where = f"{place:.2f}" if _in_frame(name) else ""
+        figures = f"{first:.3f} | {mean:.3f} | {best:.3f} | {where} | {100 * stereo:.0f} %"
+        lines.append(f"| {name} | {figures} |")
+    return [*lines, *(_against(rows, name) for name in names if name.startswith("messages"))]
+
+
+def _in_frame(name: str) -> bool:
+    """Whether conformers of a variant lie in the target's frame on purpose."""
+    return name.startswith("messages") or name.endswith("placed")
+
+
+def _against(rows: list[dict[str, Any]], name: str) -> str:
+    """The gain over the same network without its target, first conformers and means."""
+    import numpy as np
+
+    changes = []
+    for what in ("first", "mean"):
+        base, told = (
+            float(np.median([row[f"{n}: {what}"] for row in rows])) for n in ("no target", name)
+        )
+        changes.append(f"{what} {100 * (told / base - 1):+.1f} %")
+    return f"{name} against no target, aligned RMSD: {', '.join(changes)}"

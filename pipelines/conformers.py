@@ -33,8 +33,6 @@ COLUMNS = (
     "reason",
 )
 
-CARTESIAN_STEPS = 25
-
 
 @dataclass(frozen=True)
 class Made:
@@ -217,12 +215,12 @@ def loaded(model: str, steps: int | None) -> Generator:
     """
     from diffcore.checkpoint import load_card
     from molgen.conformers import ConformerGenerator
-    from molgen.sidegen.generator import CartesianGenerator
+    from molgen.sidegen.generator import STEPS, CartesianGenerator
     from molgen.weights.files import find_model
 
     if load_card(find_model(model)).get("kind") != "cartesian-conformers":
         return with_steps(ConformerGenerator.from_pretrained(model), steps)
-    return Cartesian(CartesianGenerator.from_pretrained(model), steps or CARTESIAN_STEPS)
+    return Cartesian(CartesianGenerator.from_pretrained(model), steps or STEPS)
 
 
 def with_steps(generator: ConformerGenerator, steps: int | None) -> ConformerGenerator:

@@ -157,7 +157,7 @@ def write_poses(
     """
     from tqdm import tqdm
 
-    from molgen.docking.job import generator
+    from molgen.docking.job import placer
     from molgen.docking.vina import check_installed
     from molgen.io import MoleculeWriter
     from pipelines.conformers import write_rows
@@ -166,7 +166,7 @@ def write_poses(
     if page.exists() and not force:
         raise OutputError(f"{page} exists: expected --force to overwrite it")
     check_installed()
-    generator(settings)  # a wrong model ends the run before any work
+    placer(settings)  # a wrong model ends the run before any work
     rows: list[dict[str, Any]] = []
     shown: list[tuple[PoseJob, list[Chem.Mol]]] = []
     with MoleculeWriter(output, force=force) as writer:

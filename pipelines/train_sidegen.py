@@ -24,6 +24,7 @@ def train_sidegen(
     complexes: Path | None = None,
     exclude: list[Path] | None = None,
     ligands: int = 10_000,
+    pieces: int = 0,
     max_time: str = "00:20:00",
     out: str = "runs/sidegen",
     resume: bool = False,
@@ -44,6 +45,7 @@ def train_sidegen(
         exclude: Files or folders of test sets: ligands whose InChIKey skeleton occurs in them are
             not trained on, nor complexes of a protein that lies in such a folder.
         ligands: Molecules drawn from the component dictionary.
+        pieces: Peptides taken out of every protein of `complexes` as further ligands of the rest.
         max_time: Time budget of this run, HH:MM:SS.
         out: Folder of the checkpoint, the curve, the converted data and the weights.
         resume: Continue from the folder's checkpoint.
@@ -71,12 +73,12 @@ def train_sidegen(
     from molgen.weights.files import write_model
     from pipelines.runs import effort, folder_for, loader_of, plot_curve, seconds, seeded
 
-    _check(recipe, accelerator, ligands, batch, threads)
+    _check(recipe, accelerator, ligands, pieces, batch, threads)
     folder = folder_for(out, resume)
     budget = training.Budget(seconds(max_time))
     if threads:
         torch.set_num_threads(threads)
-    alone, bound = tables(folder, complexes, exclude or [], ligands, seed)
+    alone, bound = tables(folder, complexes, exclude or [], ligands, pieces, seed)
     task = task_of(recipe)
     network = seeded(task.build, seed)
     objective = Objective(
@@ -100,7 +102,7 @@ def train_sidegen(
     training.fit(module, loader, run, probe(task, alone, bound, seed))
     data = {"ligands": alone.card | {"molecules": len(alone)}}
     if bound is not None:
-        data["complexes"] = bound.card | {"complexes": len(bound)}
+        data["complexes"] = bound.card | {"rows": len(bound)}
     card = {
         "kind": "cartesian-conformers",
         "name": recipe,
@@ -120,12 +122,15 @@ def train_sidegen(
     return path
 
 
-def _check(recipe: str, accelerator: str, ligands: int, batch: int, threads: int) -> None:
+def _check(
+    recipe: str, accelerator: str, ligands: int, pieces: int, batch: int, threads: int
+) -> None:
     if recipe not in PRIORS:
         raise ConfigError(f"unknown recipe {recipe!r}; known: {', '.join(PRIORS)}")
     if accelerator not in ("cpu", "gpu", "auto"):
         raise ConfigError(f"accelerator: expected one of cpu, gpu, auto, got {accelerator!r}")
-    for name, value, low in (("ligands", ligands, 1), ("batch", batch, 2), ("threads", threads, 0)):
+    least = (("ligands", ligands, 1), ("pieces", pieces, 0), ("batch", batch, 2))
+    for name, value, low in (*least, ("threads", threads, 0)):
         if value < low:
             raise ConfigError(f"{name}: expected {low} or more, got {value}")
 
@@ -140,7 +145,12 @@ def task_of(recipe: str) -> SideTask:
 
 
 def tables(
-    folder: Path, complexes: Path | None, exclude: list[Path], ligands: int, seed: int
+    folder: Path,
+    complexes: Path | None,
+    exclude: list[Path],
+    ligands: int,
+    pieces: int,
+    seed: int,
 ) -> tuple[ComplexTable, ComplexTable | None]:
     """The folder's converted data, or new ones made there: ligands, and complexes if asked for."""
     import torch
@@ -169,7 +179,11 @@ def tables(
         return alone, ComplexTable.load(pairs)
     assert test is not None
     bound = of_complexes(
-        find_complexes(complexes), exclude=test.skeletons, exclude_proteins=proteins_in(exclude)
+        find_complexes(complexes),
+        exclude=test.skeletons,
+        exclude_proteins=proteins_in(exclude),
+        pieces=pieces,
+        seed=seed,
     )
     bound.save(pairs)
     return alone, bound

@@ -19,12 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcore import random
 from diffcore.columns import save_columns
 from diffcore.errors import DataError
 from molgen.datasets.flat import columns_of, load_flat, padded, starts_of
 from molgen.datasets.table import SPLITS, MoleculeTable
 
 if TYPE_CHECKING:
+    from rdkit import Chem
+
     from molgen.datasets.complexes import ComplexFiles
     from molgen.docking.structure import Structure
 
@@ -146,6 +149,8 @@ def of_complexes(
     exclude: frozenset[str] = frozenset(),
     exclude_proteins: Sequence[Structure] = (),
     validation_from: int | None = None,
+    pieces: int = 0,
+    seed: int = 0,
     progress: bool = True,
 ) -> ComplexTable:
     """Ligands with their targets.
@@ -156,6 +161,9 @@ def of_complexes(
         exclude_proteins: a test set's proteins; see `molgen.datasets.complexes.same_protein`.
         validation_from: complexes deposited from this day on (YYYYMMDD, by the HEADER record of the
             protein's file) are the validation split; those without a date are for training.
+        pieces: so many peptides of every protein, as further ligands of what is around them; see
+            `molgen.datasets.peptides`.
+        seed: of their choice.
         progress: show a bar with the time left.
 
     Raises:
@@ -164,9 +172,11 @@ def of_complexes(
     from tqdm import tqdm
 
     from molgen.datasets.complexes import read_complex, same_protein
-    from molgen.sidegen.features import ligand_arrays, target_arrays
 
-    rows, split, names, left_out = [], [], [], {}
+    rows: list[Arrays] = []
+    split: list[int] = []
+    names: list[str] = []
+    left_out: dict[str, str] = {}
     for files in tqdm(list(found), unit="complex", desc="complexes", disable=not progress):
         try:
             one = read_complex(files)
@@ -176,19 +186,44 @@ def of_complexes(
                 raise DataError("its protein is in a test set")
             if one.ligand.GetNumHeavyAtoms() > MAX_ATOMS:
                 raise DataError(f"more than {MAX_ATOMS} heavy atoms")
-            pos = np.asarray(one.ligand.GetConformer().GetPositions(), np.float64)
-            ligand = ligand_arrays(one.ligand, pos)
-            rows.append(ligand | target_arrays(one.target, ligand["pos"].mean(0)))
+            made = [arrays_of_complex(one.ligand, one.target)]
         except DataError as error:
             left_out[files.name] = str(error)
             continue
+        made += pieces_of(one.target, pieces, random.generator(seed, 11, len(names)))
         later = validation_from is not None and one.date >= validation_from
-        split.append(int(later))
+        rows += made
+        split += [int(later)] * len(made)
         names.append(files.name)
     if not rows:
         reasons = "; ".join(dict.fromkeys(left_out.values()))
         raise DataError(f"expected complexes to train on, none is left: {reasons}")
-    return flat(rows, split, {"names": names, "left_out": left_out})
+    card: dict[str, Any] = {"names": names, "left_out": left_out}
+    return flat(rows, split, card | ({"pieces": len(rows) - len(names)} if pieces else {}))
+
+
+def arrays_of_complex(ligand: Chem.Mol, target: Structure) -> Arrays:
+    """The row of a ligand with its conformer, and of its target.
+
+    Raises:
+        DataError: no atom of the target is near.
+    """
+    from molgen.sidegen.features import ligand_arrays, target_arrays
+
+    pos = np.asarray(ligand.GetConformer().GetPositions(), np.float64)
+    own = ligand_arrays(ligand, pos)
+    return own | target_arrays(target, own["pos"].mean(0))
+
+
+def pieces_of(target: Structure, number: int, rng: torch.Generator) -> list[Arrays]:
+    """Rows of up to so many peptides of a protein, of one to three residues."""
+    from molgen.datasets.peptides import pieces
+
+    if number == 0:
+        return []
+    found = [piece for length in (1, 2, 3) for piece in pieces(target, length)]
+    chosen = torch.randperm(len(found), generator=rng)[:number]
+    return [arrays_of_complex(found[k].ligand, found[k].target) for k in chosen.tolist()]
 
 
 def of_molecules(table: MoleculeTable, *, progress: bool = True) -> ComplexTable:

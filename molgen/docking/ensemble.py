@@ -1,6 +1,6 @@
 """Conformers of a model placed in a pocket: AutoDock Vina docks each, the best poses are kept.
 
-The model knows nothing of the protein. It gives ring conformers, bond lengths and angles to start
+The model gives ring conformers, bond lengths and angles to start
 from, and a confidence in every pose's conformation; where the ligand sits, and its torsions there,
 are Vina's.
 """
@@ -17,9 +17,9 @@ from rdkit import Chem
 from diffcore.errors import DataError
 from molgen.docking.pocket import Pocket
 from molgen.docking.vina import Pose, dock, scored_and_minimised
-from molgen.embedding import keeps_stereo, symmetries
+from molgen.embedding import keeps_stereo, overlap, symmetries, with_conformers
 from molgen.evaluate.rmsd import in_place_rmsd
-from molgen.selection import pairwise_rmsd
+from molgen.selection import choose, pairwise_rmsd, symmetric_rmsd
 
 Floats = NDArray[np.float64]
 STARTS = 4
@@ -77,7 +77,7 @@ def place(
     each = max(1, round(exhaustiveness / len(starts)))
     found: list[Pose] = []
     for start in starts:
-        one = with_positions(mol, start)
+        one = with_conformers(mol, start[None])
         found += dock(
             one,
             pocket,
@@ -124,12 +124,45 @@ def nearest_shares(mol: Chem.Mol, poses: Floats, samples: Floats) -> list[float]
     return [float(c) for c in counts / counts.sum()]
 
 
-def with_positions(mol: Chem.Mol, positions: Floats) -> Chem.Mol:
-    """A copy with one conformer [A, 3]."""
-    out = Chem.Mol(mol)
-    out.RemoveAllConformers()
-    conformer = Chem.Conformer(mol.GetNumAtoms())
-    conformer.Set3D(True)
-    conformer.SetPositions(np.ascontiguousarray(positions))
-    out.AddConformer(conformer, assignId=True)
-    return out
+def posed(
+    mol: Chem.Mol,
+    pocket: Pocket,
+    samples: Floats,
+    n: int,
+    *,
+    exhaustiveness: int = 8,
+    seed: int = 0,
+) -> Chem.Mol:
+    """A molecule with up to n poses as conformers, of the most representative of its samples.
+
+    Args:
+        mol: ligand with explicit hydrogens and stereo marks.
+        pocket: where to dock.
+        samples: conformers of a model [S, A, 3]; `STARTS` of them are docked.
+        n: poses at most.
+        exhaustiveness: searches of Vina altogether.
+        seed: of the searches.
+
+    Returns:
+        A copy whose conformers have the double properties ``confidence``, ``overlap``,
+        ``vina_score`` and ``vina_min``, the lowest ``vina_min`` first.
+
+    Raises:
+        ConfigError: Vina or Open Babel is not installed, or an option is outside what is allowed.
+        DataError: the ligand cannot be written for Vina, or no pose was found.
+    """
+    heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
+    chosen, _ = choose(symmetric_rmsd(samples[:, heavy], symmetries(mol)), STARTS)
+    starts = [samples[k] for k in chosen.tolist()]
+    poses = place(mol, pocket, starts, samples, n, exhaustiveness=exhaustiveness, seed=seed)
+    made = np.stack([pose.positions for pose in poses])
+    properties = [
+        {
+            "confidence": pose.confidence,
+            "overlap": bad,
+            "vina_score": pose.vina_score,
+            "vina_min": pose.vina_min,
+        }
+        for pose, bad in zip(poses, overlap(mol, made).tolist(), strict=True)
+    ]
+    return with_conformers(mol, made, properties)

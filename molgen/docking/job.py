@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from rdkit import Chem
@@ -16,7 +16,6 @@ from diffcore.errors import ConfigError, DataError
 from molgen.docking.pocket import Pocket, read_pocket
 
 if TYPE_CHECKING:
-    from molgen.conformers import ConformerGenerator
     from molgen.docking.pocket import Point
 
 _ALL = Chem.PropertyPickleOptions.AllProps | Chem.PropertyPickleOptions.CoordsAsDouble
@@ -132,7 +131,7 @@ def pose(job: PoseJob, tell: Callable[[Any], None], settings: PoseSettings) -> P
         return PosesMade(reason=job.reason or "no molecule")
     try:
         pocket = job.place.read()
-        made = generator(settings).sample(
+        made = placer(settings)(
             unpacked(job.mol),
             settings.n,
             seed=settings.seed,
@@ -150,7 +149,7 @@ def pose(job: PoseJob, tell: Callable[[Any], None], settings: PoseSettings) -> P
 def checked(mol: Chem.Mol, pocket: Pocket, seed: int) -> list[dict[str, Any]]:
     """Properties of every conformer of a molecule with poses, strain and PoseBusters included."""
     from molgen.docking.checks import checked_pose
-    from molgen.docking.ensemble import with_positions
+    from molgen.embedding import with_conformers
     from molgen.evaluate.strain import conformations, free_conformers
 
     try:
@@ -159,7 +158,7 @@ def checked(mol: Chem.Mol, pocket: Pocket, seed: int) -> list[dict[str, Any]]:
         free = None
     rows = []
     for conformer in mol.GetConformers():
-        one = with_positions(mol, np.asarray(conformer.GetPositions(), dtype=np.float64))
+        one = with_conformers(mol, np.asarray(conformer.GetPositions())[None])
         failed = checked_pose(one, pocket).failed
         names = ("confidence", "overlap", "vina_score", "vina_min")
         rows.append(
@@ -173,18 +172,40 @@ def checked(mol: Chem.Mol, pocket: Pocket, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+class Placer(Protocol):
+    """What makes poses of a molecule with one model."""
+
+    def __call__(
+        self, mol: Chem.Mol, n: int, *, pocket: Pocket, seed: int, exhaustiveness: int
+    ) -> Chem.Mol:
+        """Up to n poses as conformers; see `molgen.docking.ensemble.posed`."""
+        ...
+
+
 @lru_cache(maxsize=1)
-def generator(settings: PoseSettings) -> ConformerGenerator:
-    """The model, loaded once in a process."""
+def placer(settings: PoseSettings) -> Placer:
+    """The model, loaded once in a process.
+
+    Raises:
+        ModelFileError: it is unknown, its files are broken, or it makes no conformers.
+    """
     import dataclasses
 
     import torch
 
+    from diffcore.checkpoint import load_card
     from molgen.conformers import ConformerGenerator
+    from molgen.weights.files import find_model
 
     torch.set_num_threads(settings.threads)
+    if load_card(find_model(settings.model)).get("kind") == "cartesian-conformers":
+        from molgen.sidegen.generator import STEPS, CartesianGenerator
+        from molgen.sidegen.poses import poses
+
+        cartesian = CartesianGenerator.from_pretrained(settings.model)
+        return partial(poses, cartesian, steps=settings.steps or STEPS)
     found = ConformerGenerator.from_pretrained(settings.model)
-    if settings.steps is None:
-        return found
-    own = dataclasses.replace(found.sampling, steps=settings.steps)
-    return dataclasses.replace(found, sampling=own)
+    if settings.steps is not None:
+        own = dataclasses.replace(found.sampling, steps=settings.steps)
+        found = dataclasses.replace(found, sampling=own)
+    return found.sample

@@ -35,6 +35,11 @@ SIGHT = {"none": ALONE, "pooled": POOLED, "messages": MESSAGES}
 """What the network sees of the target, by name."""
 
 METHODS = {"isotropic": "ancestral", "harmonic": "flow_euler"}
+STEPS = 25
+"""Evaluations of the network for a conformer, unless said otherwise."""
+
+ROUNDS = 4
+"""Times that conformers are drawn in place of those without the marked stereo."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class CartesianGenerator:
         *,
         pocket: Pocket | None = None,
         sees: str = "messages",
-        steps: int = 25,
+        steps: int = STEPS,
         seed: int = 0,
         guidance: Guidance | None = None,
     ) -> Chem.Mol:
@@ -117,45 +122,30 @@ class CartesianGenerator:
             ConfigError: an option is outside what is allowed.
             DataError: the molecule cannot be read or embedded, or no conformer has its stereo.
         """
-        from rdkit import Chem
-        from rdkit.Geometry import Point3D  # noqa: F401 - conformers need its converters
-
         from molgen import embedding
 
         _check(n, steps, seed, sees)
         whole = embedding.prepared(mol)
-        positions = self.positions(whole, n, pocket, sees, steps, seed, guidance)
-        made = Chem.Mol(whole)
-        for one in positions:
-            conformer = Chem.Conformer(whole.GetNumAtoms())
-            conformer.Set3D(True)
-            conformer.SetPositions(np.ascontiguousarray(one))
-            made.AddConformer(conformer, assignId=True)
-        for atom in made.GetAtoms():
-            if atom.GetAtomicNum() == 1 and atom.GetDegree() == 1:
-                owner = atom.GetNeighbors()[0].GetIdx()
-                Chem.SetTerminalAtomCoords(made, atom.GetIdx(), owner)
-        for conformer in list(made.GetConformers()):
-            if not embedding.keeps_stereo(whole, np.asarray(conformer.GetPositions())):
-                made.RemoveConformer(conformer.GetId())
-        if not made.GetNumConformers():
-            raise DataError(f"none of {n} conformers has the marked stereo")
-        made = _ranked(made)
-        made.SetProp("model", str(self.card.get("name", "unnamed")))
-        made.SetProp("seed", str(seed))
-        return made
+        graph, centre = self._graph(whole, pocket, sees, seed)
+        rng = random.generator(seed)
+        kept: list[Floats] = []
+        for _ in range(ROUNDS):
+            heavy = self._drawn(graph.take(torch.zeros(n, dtype=torch.long)), steps, rng, guidance)
+            made = with_hydrogens(whole, heavy + centre)
+            kept += [pos for pos in made if embedding.keeps_stereo(whole, pos)]
+            if len(kept) >= n:
+                break
+        if not kept:
+            raise DataError(f"none of {ROUNDS * n} conformers has the marked stereo")
+        out = _ranked(whole, np.stack(kept[:n]))
+        out.SetProp("model", str(self.card.get("name", "unnamed")))
+        out.SetProp("seed", str(seed))
+        return out
 
-    def positions(
-        self,
-        mol: Chem.Mol,
-        n: int,
-        pocket: Pocket | None,
-        sees: str,
-        steps: int,
-        seed: int,
-        guidance: Guidance | None,
-    ) -> Floats:
-        """Positions [n, A, 3] of a prepared molecule; only heavy atoms have a place yet.
+    def _graph(
+        self, mol: Chem.Mol, pocket: Pocket | None, sees: str, seed: int
+    ) -> tuple[State, Floats]:
+        """One row of a prepared molecule with its target, and the centre [3] of its positions.
 
         Raises:
             DataError: the molecule cannot be embedded, so that its handedness is not known.
@@ -173,18 +163,13 @@ class CartesianGenerator:
         arrays["pos"] = arrays["pos"] - arrays["pos"].mean(0) + centre
         batch = flat([arrays | target], [0], {}).batch([0])
         told = ALONE if pocket is None else SIGHT[sees]
-        state = self.task.encode({**batch, "info": torch.tensor([told])})
-        made = self._drawn(state.take(torch.zeros(n, dtype=torch.long)), steps, seed, guidance)
-        out = np.zeros((n, mol.GetNumAtoms(), 3))
-        heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
-        out[:, heavy] = made + centre
-        return out
+        return self.task.encode({**batch, "info": torch.tensor([told])}), centre
 
     def _drawn(
-        self, graph: State, steps: int, seed: int, guidance: Guidance | None
+        self, graph: State, steps: int, rng: torch.Generator, guidance: Guidance | None
     ) -> NDArray[np.float64]:
         """Heavy atoms [n, N, 3], Angstrom, centred."""
-        processes, rng = self.task.processes(), random.generator(seed)
+        processes = self.task.processes()
         denoiser: Denoiser = self.denoiser
         if guidance is not None:
             denoiser = energy_guided(
@@ -211,27 +196,33 @@ class CartesianGenerator:
         return np.asarray(self.task.to_angstrom(end[FIELD], graph).double().numpy())
 
 
-def _ranked(mol: Chem.Mol) -> Chem.Mol:
-    """A copy, the most central conformer first, with their properties."""
+def with_hydrogens(mol: Chem.Mol, heavy: Floats) -> Floats:
+    """Positions [n, A, 3] of all atoms of a molecule from those of the heavy ones [n, N, 3]."""
     from rdkit import Chem
 
     from molgen import embedding
+
+    pos = np.zeros((len(heavy), mol.GetNumAtoms(), 3))
+    pos[:, [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]] = heavy
+    made = embedding.with_conformers(mol, pos)
+    for atom in made.GetAtoms():
+        if atom.GetAtomicNum() == 1 and atom.GetDegree() == 1:
+            owner = atom.GetNeighbors()[0].GetIdx()
+            Chem.SetTerminalAtomCoords(made, atom.GetIdx(), owner)
+    return embedding.positions_of(made)
+
+
+def _ranked(mol: Chem.Mol, pos: Floats) -> Chem.Mol:
+    """The molecule with these conformers [C, A, 3], the most central one first."""
+    from molgen import embedding
     from molgen.selection import symmetric_rmsd
 
-    pos = np.stack([np.asarray(c.GetPositions(), np.float64) for c in mol.GetConformers()])
     heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
     distance = symmetric_rmsd(pos[:, heavy], embedding.symmetries(mol))
-    out = Chem.Mol(mol)
-    out.RemoveAllConformers()
+    order = distance.mean(1).argsort(kind="stable")
     overlap = embedding.overlap(mol, pos)
-    for k in distance.mean(1).argsort(kind="stable").tolist():
-        conformer = Chem.Conformer(mol.GetNumAtoms())
-        conformer.Set3D(True)
-        conformer.SetPositions(np.ascontiguousarray(pos[k]))
-        conformer.SetDoubleProp("confidence", 1 / len(pos))
-        conformer.SetDoubleProp("overlap", float(overlap[k]))
-        out.AddConformer(conformer, assignId=True)
-    return out
+    properties = [{"confidence": 1 / len(pos), "overlap": float(overlap[k])} for k in order]
+    return embedding.with_conformers(mol, pos[order], properties)
 
 
 def _check(n: int, steps: int, seed: int, sees: str) -> None:

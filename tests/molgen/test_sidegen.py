@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from diffcore import random
 from diffcore.errors import ConfigError, DataError, ModelFileError
 from molgen.datasets.complex_table import ComplexTable, flat, of_complexes
 from molgen.datasets.complexes import deposited, find_complexes, read_complex, same_protein
+from molgen.datasets.peptides import CONTACT, pieces
 from molgen.docking.pocket import read_pocket
 from molgen.docking.structure import Structure, parse_pdb
 from molgen.embedding import keeps_stereo, prepared
@@ -275,20 +277,77 @@ def test_conformers_keep_order_hydrogens_and_stereo(prior: str, tmp_path: Path) 
 
 
 def test_a_wrong_centre_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A generator that gives the mirror image of what is marked gives nothing back."""
+    """What lacks the marked stereo is drawn again; if all does, there is no conformer."""
     task = SideTask(SMALL)
     generator = CartesianGenerator(task, network(task))
     mol = prepared("F[C@](Cl)(Br)C")
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=2) == 0
-    good = np.asarray(mol.GetConformer().GetPositions())
-    for hand, expected in ((1.0, 3), (-1.0, 0)):
-        given = np.stack([good * [1, 1, hand]] * 3)
-        monkeypatch.setattr(generator, "positions", lambda *_, g=given: g)
-        if expected:
-            assert generator.sample("F[C@](Cl)(Br)C", 3).GetNumConformers() == expected
-        else:
-            with pytest.raises(DataError, match="none of 3 conformers has the marked stereo"):
-                generator.sample("F[C@](Cl)(Br)C", 3)
+    good = np.asarray(mol.GetConformer().GetPositions())[:5]
+    calls: list[int] = []
+
+    def drawn(hands: tuple[float, ...], graph: object, *_: object) -> np.ndarray:
+        calls.append(len(calls))
+        return np.stack([good * [1, 1, hand] for hand in hands])
+
+    for hands, rounds in (((1.0, 1.0, 1.0), 1), ((1.0, -1.0, 1.0), 2)):
+        calls.clear()
+        monkeypatch.setattr(generator, "_drawn", partial(drawn, hands))
+        assert generator.sample("F[C@](Cl)(Br)C", 3).GetNumConformers() == 3
+        assert len(calls) == rounds
+    monkeypatch.setattr(generator, "_drawn", partial(drawn, (-1.0, -1.0, -1.0)))
+    with pytest.raises(DataError, match="none of 12 conformers has the marked stereo"):
+        generator.sample("F[C@](Cl)(Br)C", 3)
+
+
+def test_relaxed_conformers_have_less_energy_and_their_stereo() -> None:
+    from molgen.embedding import positions_of, with_conformers
+    from molgen.relax import relax_mmff
+    from molgen.sidegen.poses import relaxed
+
+    mol = prepared("C[C@H](O)CCc1ccccc1")
+    assert rdDistGeom.EmbedMolecule(mol, randomSeed=2) == 0
+    noise = 0.1 * np.random.default_rng(0).standard_normal((3, mol.GetNumAtoms(), 3))
+    rough = with_conformers(mol, positions_of(mol) + noise, [{"confidence": 0.5}] * 3)
+    made = relaxed(rough)
+    before, after = positions_of(rough), positions_of(made)
+    for old, new in zip(before, after, strict=True):
+        energies = [relax_mmff(with_conformers(mol, x[None])).energy_before for x in (old, new)]
+        assert energies[1] < energies[0] - 20
+        assert keeps_stereo(mol, new) and np.sqrt(((old - new) ** 2).sum(1).mean()) < 1.0
+    assert made.GetConformer(2).GetDoubleProp("confidence") == 0.5
+    boron = prepared("CC[B-](F)(F)F")  # MMFF94s has no parameters: as it was
+    assert rdDistGeom.EmbedMolecule(boron, randomSeed=2) == 0
+    assert np.array_equal(positions_of(relaxed(boron)), positions_of(boron))
+
+
+def test_pieces_of_a_protein_are_ligands_of_the_rest() -> None:
+    structure = parse_pdb(peptide_block())  # GAVSDKF
+    found = list(pieces(structure, 2, contact=0.0))
+    # a neighbour on either side: AV, VS, SD, DK
+    expected = [
+        "CNC(=O)C(NC(=O)C(C)NC(C)=O)C(C)C",
+        "CNC(=O)C(CO)NC(=O)C(NC(C)=O)C(C)C",
+        "CNC(=O)C(CC(=O)O)NC(=O)C(CO)NC(C)=O",
+        "CNC(=O)C(CCCCN)NC(=O)C(CC(=O)O)NC(C)=O",
+    ]
+    plain = [Chem.MolToSmiles(p.ligand, isomericSmiles=False) for p in found]
+    assert plain == [Chem.CanonSmiles(s) for s in expected]
+    for first, piece in enumerate(found):
+        centres = Chem.FindMolChiralCenters(piece.ligand, useLegacyImplementation=False)
+        assert [hand for _, hand in centres] == ["S", "S"]  # L-amino acids
+        numbers = {int(residue.number) for residue in piece.target.residues}
+        assert numbers == set(range(1, 8)) - set(range(first + 1, first + 5))
+        mine = piece.ligand.GetConformer().GetPositions()
+        apart = np.linalg.norm(mine[:, None] - piece.target.positions[None], axis=-1).min(1)
+        assert piece.contact == pytest.approx((apart <= CONTACT).mean())
+        assert apart.min() > 1.9, "no bond is left between a piece and its target"
+    assert not list(pieces(structure, 2, contact=1.01))
+    assert not list(pieces(structure, 6, contact=0.0)), "an end has no neighbour"
+    gap = structure.select(k for k, r in enumerate(structure.residues) if r.number != "4")
+    assert [Chem.MolToSmiles(p.ligand, isomericSmiles=False) for p in pieces(gap, 1, 0.0)] == [
+        Chem.CanonSmiles("CNC(=O)C(C)NC(C)=O"),
+        Chem.CanonSmiles("CNC(=O)C(CCCCN)NC(C)=O"),
+    ]
 
 
 def test_options_that_do_not_fit(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from diffcore.errors import ConfigError, DataError, ModelFileError, OutputError
-from molgen.datasets.complex_table import flat
+from molgen.datasets.complex_table import flat, of_complexes
+from molgen.datasets.complexes import find_complexes
 from molgen.sidegen.features import NO_TARGET
 from molgen.sidegen.generator import CartesianGenerator
 from pipelines.bench_sidegen import bench_sidegen, table
@@ -45,6 +46,36 @@ def test_training_writes_a_model_that_generates(trained: Path) -> None:
         train_sidegen("nothing")
     with pytest.raises(ConfigError, match="batch: expected 2 or more"):
         train_sidegen(batch=1)
+    with pytest.raises(ConfigError, match="pieces: expected 0 or more"):
+        train_sidegen(pieces=-1)
+
+
+def test_pieces_of_proteins_are_trained_on_as_well(trained: Path) -> None:
+    found = find_complexes(trained / "set")
+    plain = of_complexes(found)
+    drawn = [of_complexes(found, pieces=1, seed=seed) for seed in (0, 1, 2, 3, 0)]
+    assert len(plain) == 1 and {len(table) for table in drawn} == {2}
+    assert {table.card["pieces"] for table in drawn} == {1} and "pieces" not in plain.card
+    places = [table.fields["pos"].sum().item() for table in drawn]
+    assert places[0] == places[-1] and len(set(places)) > 1, "a seed chooses"
+
+
+def test_poses_of_a_cartesian_model(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("vina")
+    from rdkit import Chem
+
+    model = str(trained / "out/sidegen.safetensors")
+    protein, sdf = write(tmp_path)
+    out = tmp_path / "o.sdf"
+    words = ["generate", "conformers", str(sdf), "--model", model, "-o", str(out), "-n", "2"]
+    words += ["--pocket", str(protein), "--reference-ligand", str(sdf), "--steps", "2"]
+    assert main([*words, "--exhaustiveness", "1"]) == 0
+    made = list(Chem.SDMolSupplier(str(out), removeHs=False))
+    assert [mol.GetProp("rank") for mol in made] == [str(k + 1) for k in range(len(made))]
+    energies = [float(mol.GetProp("vina_min")) for mol in made]
+    assert energies == sorted(energies) and {mol.GetProp("model") for mol in made} == {"sidegen"}
+    words = ["bench", "sidegen", str(trained / "set"), "--model", model, "--place"]
+    assert main([*words, "--conformers", "2", "--steps", "2", "--exhaustiveness", "1"]) == 0
 
 
 def test_an_energy_model_learns_and_guides(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,13 +133,15 @@ def test_the_table_by_hand() -> None:
         {
             f"{n}: {what}": v * k
             for n, v in zip(names, (2.0, 1.5), strict=True)
-            for what in ("mean", "best", "in place", "stereo")
+            for what in ("first", "mean", "best", "in place", "stereo")
         }
         for k in (1, 2, 3)
     ]
     lines = table(rows, names)
-    assert lines[-1] == "messages against no target, aligned RMSD: -25.0 %"
-    assert lines[3].startswith("| no target | 4.000 | 4.000 | 4.00 |")
+    expected = "messages against no target, aligned RMSD: first -25.0 %, mean -25.0 %"
+    assert lines[-1] == expected
+    assert lines[3].startswith("| no target | 4.000 | 4.000 | 4.000 |  |")
+    assert lines[4].startswith("| messages | 3.000 | 3.000 | 3.000 | 3.00 |")
 
 
 def test_a_cartesian_model_makes_conformers_of_a_file(trained: Path, tmp_path: Path) -> None:
