@@ -124,8 +124,8 @@ class ConformerGenerator:
         """Up to ``n`` conformers of a molecule, the most representative first; or poses.
 
         With a pocket, conformers of the model are docked into it by AutoDock Vina, and poses come
-        back in the protein's frame, the lowest energy first. The model itself does not see the
-        protein.
+        back in the protein's frame, ranked by Vina's energy and by how likely the model finds
+        their torsions. The model itself does not see the protein.
 
         Args:
             mol: a molecule or its SMILES. Hydrogens that are implicit are added after the other
@@ -143,8 +143,8 @@ class ConformerGenerator:
             A molecule with conformers 0, 1, ... in Angstrom. Each has the double properties
             ``confidence`` (share of the model's samples that are nearest to this conformer, as the
             ranking weighs them; for poses each counts the same) and ``overlap`` (Angstrom, see
-            `molgen.embedding.overlap`), poses also ``vina_score`` and ``vina_min`` (kcal/mol);
-            the molecule ``model`` and ``seed``.
+            `molgen.embedding.overlap`), poses also ``vina_score``, ``vina_min`` and
+            ``torsion_cost`` (kcal/mol); the molecule ``model`` and ``seed``.
 
         Raises:
             ConfigError: ``n`` or ``seed`` is outside what is allowed, a pocket lacks its place, or
@@ -174,9 +174,18 @@ class ConformerGenerator:
     ) -> Chem.Mol:
         """The molecule with up to n poses as conformers."""
         from molgen.docking.ensemble import STARTS, posed
+        from molgen.torsion_cost import WEIGHT, torsion_nats
 
         pool = self.pool(mol, STARTS, seed)
-        made = posed(mol, pocket, pool, n, exhaustiveness=exhaustiveness, seed=seed)
+        made = posed(
+            mol,
+            pocket,
+            pool,
+            n,
+            exhaustiveness=exhaustiveness,
+            seed=seed,
+            cost=lambda poses: WEIGHT * torsion_nats(self.denoiser, mol, poses),
+        )
         return self._signed(made, seed)
 
     def pool(self, mol: Chem.Mol, n: int, seed: int) -> Floats:

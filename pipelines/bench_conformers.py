@@ -113,9 +113,9 @@ def _methods(model: str, only: list[str] | None) -> dict[str, Method]:
             raise ConfigError(f"unknown method {name!r}; known: {', '.join((*known, 'model'))}")
     chosen = {n: f for n, f in known.items() if only is None or n in only}
     if only is None or "model" in only:
-        from pipelines.conformers import loaded
+        from molgen.generators import load_generator
 
-        generator = loaded(model, None)
+        generator = load_generator(model)
         chosen["model"] = lambda mol, n, seed: generator.sample(mol, n, seed=seed)
     return chosen
 

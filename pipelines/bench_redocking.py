@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError, DataError, OutputError
@@ -21,12 +22,15 @@ COLUMNS = (
     "heavy_atoms",
     "top1_rmsd",
     "best_rmsd",
+    "aligned_rmsd",
+    "free_rmsd",
     "poses",
     "vina_dock",
     "seconds",
     "exhaustiveness",
     "padding",
     "seed",
+    "model",
     "notes",
     "reason",
 )
@@ -42,6 +46,7 @@ def bench_redocking(
     output: Path = Path("redocking.csv"),
     number: int | None = None,
     max_rotatable: int | None = None,
+    model: str | None = None,
     exhaustiveness: int = 8,
     padding: float = 5.0,
     seed: int = 0,
@@ -51,15 +56,18 @@ def bench_redocking(
 ) -> str:
     """Redock the ligands of known complexes with AutoDock Vina from fresh conformers.
 
-    The box is the known ligand's extent with a margin; the conformer is new (ETKDGv3, MMFF94s), so
-    that nothing but stereo is known of the pose. Ligands of at most six rotatable bonds come first.
-    Every finished complex is in the table at once, with its result or the reason why there is none.
+    The box is the known ligand's extent with a margin; the conformer is new (ETKDGv3, MMFF94s, or a
+    model's), so that nothing but stereo is known of the pose. Ligands of at most six rotatable
+    bonds come first. Every finished complex is in the table at once, with its result or the reason
+    why there is none.
 
     Args:
         complexes: Folder of PDB and SDF files, or a .csv of name, protein, ligand.
         output: .csv file, one row a complex.
         number: Only so many complexes, evenly spread over the folder.
         max_rotatable: Only ligands with so many rotatable bonds or fewer.
+        model: Name or file of a model whose conformers are docked, and its poses ranked, as
+            `generate conformers --pocket` does.
         exhaustiveness: Independent searches of Vina for each ligand.
         padding: Margin of the box around the known ligand, Angstrom.
         seed: Seed of conformers and searches.
@@ -68,28 +76,34 @@ def bench_redocking(
         force: Overwrite `output`.
 
     Returns:
-        Shares of complexes whose first pose is within 2 Angstrom, with 95 % intervals.
+        Shares of complexes whose first pose is within 2 Angstrom, with 95 % intervals, and the
+        median aligned RMSD of the first pose and of the first conformer without a pocket.
 
     Raises:
         ConfigError: An option is outside what is allowed, or Vina is not installed.
         DataError: There are no complexes.
+        ModelFileError: The model is unknown, or its files are broken.
         OutputError: `output` exists without `force` or `resume`, or cannot be written.
     """
     _check(number, exhaustiveness, time_limit, output, resume, force)
     from tqdm import tqdm
 
     from molgen.datasets.complexes import find_complexes
+    from molgen.docking.job import PoseSettings, generator
     from molgen.docking.redock import RedockItem
     from molgen.docking.vina import check_installed
 
     check_installed()
-    same = {"exhaustiveness": exhaustiveness, "padding": padding, "seed": seed}
+    if model is not None:
+        generator(PoseSettings(model))  # a wrong model ends the run before any work
+    same: dict[str, Any] = {"exhaustiveness": exhaustiveness, "padding": padding, "seed": seed}
+    same["model"] = model or ""
     done = _done(output, same) if resume else []
     known = {str(row["name"]) for row in done}
     found = _spread(find_complexes(complexes), number)
     listed, failed = by_flexibility(found, max_rotatable)
     items = [
-        RedockItem(c.name, c.protein, c.ligand, exhaustiveness, 9, seed, padding)
+        RedockItem(c.name, c.protein, c.ligand, exhaustiveness, 9, seed, padding, model)
         for c in listed
         if c.name not in known
     ]
@@ -203,7 +217,7 @@ def _done(path: Path, same: dict[str, Any]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = [dict(row) for row in csv.DictReader(file)]
     for row in rows:
         for name, value in same.items():
-            if name not in row or float(row[name] or "nan") != float(value):
+            if str(row.get(name)) != str(value):
                 raise ConfigError(
                     f"--resume: {path} was made with {name} {row.get(name)}, expected {value}"
                 )
@@ -227,7 +241,18 @@ def summary(rows: Iterable[dict[str, Any]]) -> list[str]:
     ):
         if part:
             lines.append(_line(name, part))
-    return lines + [f"{row['name']}: {row['reason']}" for row in failed]
+    return [*lines, *_aligned(good), *(f"{row['name']}: {row['reason']}" for row in failed)]
+
+
+def _aligned(rows: list[dict[str, Any]]) -> list[str]:
+    """What a pocket is worth to the conformation."""
+    if not rows:
+        return []
+    bound, free = (median(float(r[n]) for r in rows) for n in ("aligned_rmsd", "free_rmsd"))
+    return [
+        f"aligned RMSD, median: first pose {bound:.3f} A, first conformer without a pocket "
+        f"{free:.3f} A"
+    ]
 
 
 def _line(name: str, rows: list[dict[str, Any]]) -> str:

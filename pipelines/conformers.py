@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from diffcore.errors import ConfigError, DataError, OutputError
 from diffcore.files import whole
@@ -17,9 +17,8 @@ from pipelines.generate import MAX_SEED
 if TYPE_CHECKING:
     from rdkit import Chem
 
-    from molgen.conformers import ConformerGenerator
+    from molgen.generators import Generator
     from molgen.io import Entry
-    from molgen.sidegen.generator import CartesianGenerator
 
 COLUMNS = (
     "number",
@@ -110,11 +109,12 @@ def generate_conformers(
     import torch
     from tqdm import tqdm
 
+    from molgen.generators import load_generator
     from molgen.io import MoleculeWriter, count_records, read_molecules
 
     entries, total = read_molecules(ligands), count_records(ligands)
     torch.set_num_threads(threads)
-    generator = loaded(model, steps)
+    generator = load_generator(model, steps)
     rows: list[dict[str, Any]] = []
     with MoleculeWriter(output, force=force) as writer:
         try:
@@ -185,52 +185,6 @@ def _check_output(output: Path, force: bool) -> Path:
         if path.exists() and not force:
             raise OutputError(f"{path} exists: expected --force to overwrite it")
     return summary
-
-
-class Generator(Protocol):
-    """What makes the conformers of one molecule."""
-
-    def sample(self, mol: Chem.Mol, n: int, *, seed: int) -> Chem.Mol:
-        """The molecule with ranked conformers, each with confidence and overlap."""
-        ...
-
-
-@dataclass(frozen=True)
-class Cartesian:
-    """A Cartesian generator with its number of steps."""
-
-    generator: CartesianGenerator
-    steps: int
-
-    def sample(self, mol: Chem.Mol, n: int, *, seed: int) -> Chem.Mol:
-        """See `CartesianGenerator.sample`."""
-        return self.generator.sample(mol, n, steps=self.steps, seed=seed)
-
-
-def loaded(model: str, steps: int | None) -> Generator:
-    """The generator of a model, torsional or Cartesian.
-
-    Raises:
-        ModelFileError: the model is unknown or its file is broken.
-    """
-    from diffcore.checkpoint import load_card
-    from molgen.conformers import ConformerGenerator
-    from molgen.sidegen.generator import STEPS, CartesianGenerator
-    from molgen.weights.files import find_model
-
-    if load_card(find_model(model)).get("kind") != "cartesian-conformers":
-        return with_steps(ConformerGenerator.from_pretrained(model), steps)
-    return Cartesian(CartesianGenerator.from_pretrained(model), steps or STEPS)
-
-
-def with_steps(generator: ConformerGenerator, steps: int | None) -> ConformerGenerator:
-    """The same generator with another number of sampling steps."""
-    import dataclasses
-
-    if steps is None:
-        return generator
-    settings = dataclasses.replace(generator.sampling, steps=steps)
-    return dataclasses.replace(generator, sampling=settings)
 
 
 def make(generator: Generator, entries: Iterator[Entry], number: int, seed: int) -> Iterator[Made]:

@@ -25,6 +25,7 @@ COLUMNS = (
     "confidence",
     "vina_score",
     "vina_min",
+    "torsion_cost",
     "strain",
     "pb_valid",
     "seconds",
@@ -157,7 +158,7 @@ def write_poses(
     """
     from tqdm import tqdm
 
-    from molgen.docking.job import placer
+    from molgen.docking.job import generator
     from molgen.docking.vina import check_installed
     from molgen.io import MoleculeWriter
     from pipelines.conformers import write_rows
@@ -166,7 +167,7 @@ def write_poses(
     if page.exists() and not force:
         raise OutputError(f"{page} exists: expected --force to overwrite it")
     check_installed()
-    placer(settings)  # a wrong model ends the run before any work
+    generator(settings)  # a wrong model ends the run before any work
     rows: list[dict[str, Any]] = []
     shown: list[tuple[PoseJob, list[Chem.Mol]]] = []
     with MoleculeWriter(output, force=force) as writer:
@@ -242,6 +243,7 @@ def written(properties: dict[str, Any]) -> dict[str, str]:
         "confidence": f"{properties['confidence']:.4f}",
         "vina_score": f"{properties['vina_score']:.3f}",
         "vina_min": f"{properties['vina_min']:.3f}",
+        "torsion_cost": f"{properties['torsion_cost']:.3f}",
         "strain": "" if strain is None else f"{strain:.2f}",
         "pb_valid": str(properties["pb_valid"]),
         "pb_failed": properties["pb_failed"],
@@ -267,7 +269,7 @@ def row(job: PoseJob, made: PosesMade, mols: list[Chem.Mol]) -> dict[str, Any]:
     from molgen.docking.redock import describe
 
     first = written(made.properties[0])
-    wanted = ("confidence", "vina_score", "vina_min", "strain", "pb_valid")
+    wanted = ("confidence", "vina_score", "vina_min", "torsion_cost", "strain", "pb_valid")
     return found | {
         "smiles": Chem.MolToSmiles(Chem.RemoveHs(mols[0])),
         "rotatable_bonds": describe(mols[0])["rotatable_bonds"],

@@ -7,7 +7,7 @@ are Vina's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,14 @@ from rdkit import Chem
 from diffcore.errors import DataError
 from molgen.docking.pocket import Pocket
 from molgen.docking.vina import Pose, dock, scored_and_minimised
-from molgen.embedding import keeps_stereo, overlap, symmetries, with_conformers
+from molgen.embedding import keeps_stereo, overlap, positions_of, symmetries, with_conformers
 from molgen.evaluate.rmsd import in_place_rmsd
 from molgen.selection import choose, pairwise_rmsd, symmetric_rmsd
 
 Floats = NDArray[np.float64]
+Cost = Callable[[Floats], Floats]
+"""What poses [P, A, 3] cost beside Vina's energy, [P] kcal/mol."""
+
 STARTS = 4
 """Conformers of the model that are docked."""
 
@@ -41,12 +44,14 @@ class Placed:
         vina_score: energy of the pose as it stands, kcal/mol.
         vina_min: energy after one more minimisation, kcal/mol.
         confidence: share of the model's samples whose conformation is nearest to this pose's.
+        cost: what it costs beside Vina's energy, kcal/mol.
     """
 
     positions: Floats
     vina_score: float
     vina_min: float
     confidence: float
+    cost: float = 0.0
 
 
 def place(
@@ -58,8 +63,9 @@ def place(
     *,
     exhaustiveness: int = 8,
     seed: int = 0,
+    cost: Cost | None = None,
 ) -> list[Placed]:
-    """Up to n poses, the lowest energy after minimisation first.
+    """Up to n poses, the lowest energy after minimisation, costs included, first.
 
     Args:
         mol: ligand with explicit hydrogens and stereo marks.
@@ -69,6 +75,7 @@ def place(
         n: poses at most.
         exhaustiveness: searches of Vina altogether.
         seed: of the searches.
+        cost: added to the energy by which poses are ranked; nothing is if left out.
 
     Raises:
         ConfigError: Vina or Open Babel is not installed, or an option is outside what is allowed.
@@ -91,28 +98,28 @@ def place(
         if keeps_stereo(mol, pose.mol.GetConformer().GetPositions()):
             own, low = scored_and_minimised(pose.mol, pocket)
             scored.append((low.energy, own, pose.mol))
-    kept = _apart(sorted(scored, key=lambda row: row[0]), n)
-    if not kept:
+    if not scored:
         raise DataError("no pose has the marked stereo")
-    positions = np.stack([pose.GetConformer().GetPositions() for *_, pose in kept])
-    shares = nearest_shares(mol, positions, samples)
+    positions = np.concatenate([positions_of(pose) for *_, pose in scored])
+    costs = np.zeros(len(scored)) if cost is None else cost(positions)
+    order = np.argsort([low + c for (low, *_), c in zip(scored, costs, strict=True)], kind="stable")
+    kept = _apart([(k, scored[k][2]) for k in order.tolist()], n)
+    shares = nearest_shares(mol, positions[kept], samples)
     return [
-        Placed(where, own, low, share)
-        for where, (low, own, _), share in zip(positions, kept, shares, strict=True)
+        Placed(positions[k], scored[k][1], scored[k][0], share, float(costs[k]))
+        for k, share in zip(kept, shares, strict=True)
     ]
 
 
-def _apart(
-    scored: list[tuple[float, float, Chem.Mol]], n: int
-) -> list[tuple[float, float, Chem.Mol]]:
-    """The first n that are no copies of a better one."""
-    kept: list[tuple[float, float, Chem.Mol]] = []
-    for row in scored:
+def _apart(ranked: list[tuple[int, Chem.Mol]], n: int) -> list[int]:
+    """Numbers of the first n poses that are no copies of a better one."""
+    kept: list[tuple[int, Chem.Mol]] = []
+    for number, pose in ranked:
         if len(kept) == n:
             break
-        if all(float(in_place_rmsd(row[2], other[2])[0]) >= APART for other in kept):
-            kept.append(row)
-    return kept
+        if all(float(in_place_rmsd(pose, other)[0]) >= APART for _, other in kept):
+            kept.append((number, pose))
+    return [number for number, _ in kept]
 
 
 def nearest_shares(mol: Chem.Mol, poses: Floats, samples: Floats) -> list[float]:
@@ -132,6 +139,7 @@ def posed(
     *,
     exhaustiveness: int = 8,
     seed: int = 0,
+    cost: Cost | None = None,
 ) -> Chem.Mol:
     """A molecule with up to n poses as conformers, of the most representative of its samples.
 
@@ -142,10 +150,11 @@ def posed(
         n: poses at most.
         exhaustiveness: searches of Vina altogether.
         seed: of the searches.
+        cost: see `place`.
 
     Returns:
         A copy whose conformers have the double properties ``confidence``, ``overlap``,
-        ``vina_score`` and ``vina_min``, the lowest ``vina_min`` first.
+        ``vina_score``, ``vina_min`` and ``torsion_cost``, the lowest sum of the last two first.
 
     Raises:
         ConfigError: Vina or Open Babel is not installed, or an option is outside what is allowed.
@@ -154,7 +163,9 @@ def posed(
     heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
     chosen, _ = choose(symmetric_rmsd(samples[:, heavy], symmetries(mol)), STARTS)
     starts = [samples[k] for k in chosen.tolist()]
-    poses = place(mol, pocket, starts, samples, n, exhaustiveness=exhaustiveness, seed=seed)
+    poses = place(
+        mol, pocket, starts, samples, n, exhaustiveness=exhaustiveness, seed=seed, cost=cost
+    )
     made = np.stack([pose.positions for pose in poses])
     properties = [
         {
@@ -162,6 +173,7 @@ def posed(
             "overlap": bad,
             "vina_score": pose.vina_score,
             "vina_min": pose.vina_min,
+            "torsion_cost": pose.cost,
         }
         for pose, bad in zip(poses, overlap(mol, made).tolist(), strict=True)
     ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rdkit import Chem
@@ -17,6 +17,7 @@ from molgen.docking.pocket import Pocket, read_pocket
 
 if TYPE_CHECKING:
     from molgen.docking.pocket import Point
+    from molgen.generators import Generator
 
 _ALL = Chem.PropertyPickleOptions.AllProps | Chem.PropertyPickleOptions.CoordsAsDouble
 
@@ -98,8 +99,8 @@ class PosesMade:
 
     Attributes:
         mol: RDKit's binary form of the molecule with its poses, empty where there are none.
-        properties: of every pose, in order: confidence, overlap, vina_score, vina_min, strain
-            (None where MMFF94s has no parameters), pb_valid, pb_failed.
+        properties: of every pose, in order: confidence, overlap, vina_score, vina_min,
+            torsion_cost, strain (None where MMFF94s has no parameters), pb_valid, pb_failed.
         reason: why there are no poses, in one line.
         seconds: CPU seconds.
         notes: what was left out of the protein or is missing there.
@@ -131,7 +132,7 @@ def pose(job: PoseJob, tell: Callable[[Any], None], settings: PoseSettings) -> P
         return PosesMade(reason=job.reason or "no molecule")
     try:
         pocket = job.place.read()
-        made = placer(settings)(
+        made = generator(settings).poses(
             unpacked(job.mol),
             settings.n,
             seed=settings.seed,
@@ -160,7 +161,7 @@ def checked(mol: Chem.Mol, pocket: Pocket, seed: int) -> list[dict[str, Any]]:
     for conformer in mol.GetConformers():
         one = with_conformers(mol, np.asarray(conformer.GetPositions())[None])
         failed = checked_pose(one, pocket).failed
-        names = ("confidence", "overlap", "vina_score", "vina_min")
+        names = ("confidence", "overlap", "vina_score", "vina_min", "torsion_cost")
         rows.append(
             {name: conformer.GetDoubleProp(name) for name in names}
             | {
@@ -172,40 +173,16 @@ def checked(mol: Chem.Mol, pocket: Pocket, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-class Placer(Protocol):
-    """What makes poses of a molecule with one model."""
-
-    def __call__(
-        self, mol: Chem.Mol, n: int, *, pocket: Pocket, seed: int, exhaustiveness: int
-    ) -> Chem.Mol:
-        """Up to n poses as conformers; see `molgen.docking.ensemble.posed`."""
-        ...
-
-
 @lru_cache(maxsize=1)
-def placer(settings: PoseSettings) -> Placer:
+def generator(settings: PoseSettings) -> Generator:
     """The model, loaded once in a process.
 
     Raises:
         ModelFileError: it is unknown, its files are broken, or it makes no conformers.
     """
-    import dataclasses
-
     import torch
 
-    from diffcore.checkpoint import load_card
-    from molgen.conformers import ConformerGenerator
-    from molgen.weights.files import find_model
+    from molgen.generators import load_generator
 
     torch.set_num_threads(settings.threads)
-    if load_card(find_model(settings.model)).get("kind") == "cartesian-conformers":
-        from molgen.sidegen.generator import STEPS, CartesianGenerator
-        from molgen.sidegen.poses import poses
-
-        cartesian = CartesianGenerator.from_pretrained(settings.model)
-        return partial(poses, cartesian, steps=settings.steps or STEPS)
-    found = ConformerGenerator.from_pretrained(settings.model)
-    if settings.steps is not None:
-        own = dataclasses.replace(found.sampling, steps=settings.steps)
-        found = dataclasses.replace(found, sampling=own)
-    return found.sample
+    return load_generator(settings.model, settings.steps)

@@ -13,10 +13,10 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdForceFieldHelpers, rdMolDescriptors
 
 from diffcore.errors import ConfigError, DataError
-from molgen.docking.pocket import PADDING, read_pocket
+from molgen.docking.pocket import PADDING, Pocket, read_pocket
 from molgen.docking.vina import dock
-from molgen.embedding import embed, prepared
-from molgen.evaluate.rmsd import in_place_rmsd
+from molgen.embedding import embed, positions_of, prepared, with_conformers
+from molgen.evaluate.rmsd import aligned_rmsd, in_place_rmsd
 
 CANDIDATES = 10
 """Structures that are embedded for one fresh conformer: rings differ between them."""
@@ -34,6 +34,7 @@ class RedockItem:
         n_poses: likewise.
         seed: of the conformer and the searches.
         padding: of the box around the known pose, Angstrom.
+        model: whose conformers are docked, and who ranks; a fresh ETKDGv3 conformer if left out.
     """
 
     name: str
@@ -43,18 +44,21 @@ class RedockItem:
     n_poses: int = 9
     seed: int = 0
     padding: float = PADDING
+    model: str | None = None
 
 
 def redock(item: RedockItem, tell: Callable[[Any], None]) -> dict[str, Any]:
-    """Docks a fresh conformer of the ligand and compares its poses with the known one.
+    """Docks conformers of the ligand that are made anew and compares its poses with the known one.
 
     Bond lengths, angles, rings and torsions of the known pose are forgotten; its stereo and the
     place of the box are not.
 
     Returns:
-        `top1_rmsd` and `best_rmsd` (Angstrom, heavy atoms, symmetry-corrected, in place), `poses`,
-        `vina_dock` (kcal/mol), `rotatable_bonds`, `heavy_atoms`, `seconds` (CPU), `notes`, and
-        `reason`: empty, or in one line why there is no result.
+        `top1_rmsd` and `best_rmsd` (Angstrom, heavy atoms, symmetry-corrected, in place),
+        `aligned_rmsd` (of the first pose, after superposition), `free_rmsd` (likewise, of the first
+        conformer without a pocket), `poses`, `vina_dock` (kcal/mol), `rotatable_bonds`,
+        `heavy_atoms`, `seconds` (CPU), `notes`, and `reason`: empty, or in one line why there is no
+        result.
     """
     start = time.process_time()
     row: dict[str, Any] = {"name": item.name, "reason": ""}
@@ -73,17 +77,38 @@ def _redocked(
     mol = prepared(pocket.reference)
     facts = known | describe(mol) | {"notes": "; ".join(pocket.notes)}
     tell(facts)
+    free, poses, energy = (_of_model if item.model else _of_vina)(item, mol, pocket)
+    rmsd = in_place_rmsd(poses, pocket.reference)
+    return facts | {
+        "top1_rmsd": round(float(rmsd[0]), 3),
+        "best_rmsd": round(float(rmsd.min()), 3),
+        "aligned_rmsd": round(float(aligned_rmsd(poses, pocket.reference)[0]), 3),
+        "free_rmsd": round(float(aligned_rmsd(free, pocket.reference)[0]), 3),
+        "poses": len(rmsd),
+        "vina_dock": round(energy, 3),
+    }
+
+
+def _of_vina(item: RedockItem, mol: Chem.Mol, pocket: Pocket) -> tuple[Chem.Mol, Chem.Mol, float]:
+    """A fresh conformer, its poses as conformers, and the first one's energy."""
     fresh = fresh_conformer(mol, item.seed)
     poses = dock(
         fresh, pocket, exhaustiveness=item.exhaustiveness, n_poses=item.n_poses, seed=item.seed
     )
-    rmsd = [float(in_place_rmsd(pose.mol, pocket.reference)[0]) for pose in poses]
-    return facts | {
-        "top1_rmsd": round(rmsd[0], 3),
-        "best_rmsd": round(min(rmsd), 3),
-        "poses": len(poses),
-        "vina_dock": round(poses[0].energy, 3),
-    }
+    positions = np.concatenate([positions_of(pose.mol) for pose in poses])
+    return fresh, with_conformers(mol, positions), poses[0].energy
+
+
+def _of_model(item: RedockItem, mol: Chem.Mol, pocket: Pocket) -> tuple[Chem.Mol, Chem.Mol, float]:
+    """A model's first conformer, its poses, and the first one's energy."""
+    from molgen.docking.job import PoseSettings, generator
+
+    found = generator(PoseSettings(str(item.model)))
+    poses = found.poses(
+        mol, item.n_poses, pocket=pocket, seed=item.seed, exhaustiveness=item.exhaustiveness
+    )
+    energy = poses.GetConformer(0).GetDoubleProp("vina_min")
+    return found.sample(mol, 1, seed=item.seed), poses, energy
 
 
 def describe(mol: Chem.Mol) -> dict[str, int]:
@@ -104,13 +129,7 @@ def fresh_conformer(mol: Chem.Mol, seed: int) -> Chem.Mol:
         DataError: the molecule cannot be embedded.
     """
     positions = embed(mol, CANDIDATES, seed + 1)
-    work = Chem.Mol(mol)
-    work.RemoveAllConformers()
-    for found in positions:
-        conformer = Chem.Conformer(mol.GetNumAtoms())
-        conformer.Set3D(True)
-        conformer.SetPositions(np.ascontiguousarray(found))
-        work.AddConformer(conformer, assignId=True)
+    work = with_conformers(mol, positions)
     best = work.GetConformer(0)
     with rdBase.BlockLogs():
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(Chem.Mol(work)):

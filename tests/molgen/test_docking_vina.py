@@ -282,9 +282,9 @@ def test_a_model_places_its_conformers(pocket: Pocket) -> None:
     made = generator.sample(mol, n=3, pocket=pocket, exhaustiveness=1, seed=1)
     assert made.GetProp("_Name") == "probe"
     assert Chem.MolToSmiles(made) == Chem.MolToSmiles(prepared(mol))
-    names = ("vina_min", "vina_score", "confidence", "overlap")
+    names = ("vina_min", "vina_score", "confidence", "overlap", "torsion_cost")
     rows = [[c.GetDoubleProp(name) for name in names] for c in made.GetConformers()]
-    lows = [row[0] for row in rows]
+    lows = [row[0] + row[4] for row in rows]
     assert 1 <= len(rows) <= 3 and lows == sorted(lows)
     assert sum(row[2] for row in rows) == pytest.approx(1)
     for c, row in zip(made.GetConformers(), rows, strict=True):
@@ -292,6 +292,26 @@ def test_a_model_places_its_conformers(pocket: Pocket) -> None:
         assert vina.score(one, pocket) == pytest.approx(row[1], abs=1e-3)
     with pytest.raises(ConfigError, match="expected a pocket beside them"):
         generator.sample("CCO", n=1, centre=(0, 0, 0))
+
+
+def test_poses_are_ranked_by_energy_and_cost(pocket: Pocket) -> None:
+    from molgen.docking.ensemble import place
+
+    mol = ligand()
+    start = mol.GetConformer().GetPositions()
+    settings = {"exhaustiveness": 1, "seed": 1}
+    plain = place(mol, pocket, [start], start[None], 4, **settings)
+    energies = [pose.vina_min for pose in plain]
+    assert len(plain) > 1 and energies == sorted(energies) and {p.cost for p in plain} == {0.0}
+    first = plain[0].positions
+
+    def cost(poses):
+        return 50.0 * (abs(poses - first).max((1, 2)) < 1e-6)
+
+    other = place(mol, pocket, [start], start[None], 40, cost=cost, **settings)
+    sums = [pose.vina_min + pose.cost for pose in other]
+    assert sums == sorted(sums) and other[0].cost == 0
+    assert all(pose.cost == 0 for pose in other[:-1]), "what costs most comes last"
 
 
 def test_scored_and_minimised_at_once_is_as_one_after_the_other(pocket: Pocket) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rdkit import Chem
 
-from diffcore.errors import ConfigError, DataError, OutputError
+from diffcore.errors import ConfigError, DataError, ModelFileError, OutputError
 from molgen.docking.structure import parse_pdb
+from molgen.weights.files import shipped
 from pipelines.bench_redocking import COLUMNS, bench_redocking, summary, wilson
 from pipelines.cli import main
 from tests.molgen.docking_examples import ligand, peptide_block, write
@@ -207,6 +208,8 @@ def result(name: str, bonds: int, top: float, best: float) -> dict[str, object]:
         "rotatable_bonds": bonds,
         "top1_rmsd": top,
         "best_rmsd": best,
+        "aligned_rmsd": top / 2,
+        "free_rmsd": 3.0,
         "reason": "",
     }
 
@@ -225,6 +228,7 @@ def test_the_summary_counts_by_hand() -> None:
     assert few[2].strip() == "3" and few[3].strip() == "66.7 %" and few[5].strip() == "100.0 %"
     assert many[3].strip() == "0.0 %" and every[3].strip() == "50.0 %"
     assert lines[-1] == "e: no such file"
+    assert "first pose 1.750 A, first conformer without a pocket 3.000 A" in lines[-2]
 
 
 def test_wilson_interval() -> None:
@@ -262,3 +266,22 @@ def test_a_bench_goes_on_where_it_was(working_directory: Path) -> None:
         bench_redocking(Path("set"), out, exhaustiveness=2, resume=True)
     with pytest.raises(DataError, match="no such file or folder"):
         bench_redocking(Path("nowhere"), Path("x.csv"))
+    with pytest.raises(ModelFileError, match="nothing"):
+        bench_redocking(Path("set"), Path("x.csv"), model="nothing")
+
+
+def test_a_bench_of_a_models_poses(working_directory: Path) -> None:
+    for package in READY[:3]:
+        pytest.importorskip(package)
+    if "bound" not in shipped():
+        pytest.skip("the weights bound are not in this checkout")
+    (working_directory / "set").mkdir()
+    write(working_directory / "set")
+    out = Path("r.csv")
+    text = bench_redocking(Path("set"), out, model="bound", exhaustiveness=1)
+    assert "1 complexes: 1 redocked" in text and "aligned RMSD, median" in text
+    row = next(csv.DictReader(out.read_text("utf-8").splitlines()))
+    assert row["model"] == "bound" and 0 < float(row["aligned_rmsd"]) < 3
+    assert float(row["best_rmsd"]) <= float(row["top1_rmsd"])
+    with pytest.raises(ConfigError, match="was made with model bound, expected"):
+        bench_redocking(Path("set"), out, exhaustiveness=1, resume=True)
