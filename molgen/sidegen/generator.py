@@ -130,14 +130,15 @@ class CartesianGenerator:
         rng = random.generator(seed)
         kept: list[Floats] = []
         for _ in range(ROUNDS):
-            heavy = self._drawn(graph.take(torch.zeros(n, dtype=torch.long)), steps, rng, guidance)
+            lacking = torch.zeros(n - len(kept), dtype=torch.long)
+            heavy = self._drawn(graph.take(lacking), steps, rng, guidance)
             made = with_hydrogens(whole, heavy + centre)
             kept += [pos for pos in made if embedding.keeps_stereo(whole, pos)]
-            if len(kept) >= n:
+            if len(kept) == n:
                 break
         if not kept:
             raise DataError(f"none of {ROUNDS * n} conformers has the marked stereo")
-        out = _ranked(whole, np.stack(kept[:n]))
+        out = _ranked(whole, np.stack(kept))
         out.SetProp("model", str(self.card.get("name", "unnamed")))
         out.SetProp("seed", str(seed))
         return out

@@ -13,6 +13,7 @@ from rdkit.Chem import rdDistGeom
 
 from diffcore import random
 from diffcore.errors import ConfigError, DataError, ModelFileError
+from diffcore.state import State
 from molgen.datasets.complex_table import ComplexTable, flat, of_complexes
 from molgen.datasets.complexes import deposited, find_complexes, read_complex, same_protein
 from molgen.datasets.peptides import CONTACT, pieces
@@ -285,15 +286,15 @@ def test_a_wrong_centre_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None
     good = np.asarray(mol.GetConformer().GetPositions())[:5]
     calls: list[int] = []
 
-    def drawn(hands: tuple[float, ...], graph: object, *_: object) -> np.ndarray:
-        calls.append(len(calls))
-        return np.stack([good * [1, 1, hand] for hand in hands])
+    def drawn(hands: tuple[float, ...], graph: State, *_: object) -> np.ndarray:
+        calls.append(graph.rows)
+        return np.stack([good * [1, 1, hand] for hand in hands[: graph.rows]])
 
-    for hands, rounds in (((1.0, 1.0, 1.0), 1), ((1.0, -1.0, 1.0), 2)):
+    for hands, sizes in (((1.0, 1.0, 1.0), [3]), ((1.0, -1.0, 1.0), [3, 1])):
         calls.clear()
         monkeypatch.setattr(generator, "_drawn", partial(drawn, hands))
         assert generator.sample("F[C@](Cl)(Br)C", 3).GetNumConformers() == 3
-        assert len(calls) == rounds
+        assert calls == sizes, "only what is lacking is drawn again"
     monkeypatch.setattr(generator, "_drawn", partial(drawn, (-1.0, -1.0, -1.0)))
     with pytest.raises(DataError, match="none of 12 conformers has the marked stereo"):
         generator.sample("F[C@](Cl)(Br)C", 3)
