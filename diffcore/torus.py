@@ -97,6 +97,19 @@ class WrappedNormal:
         k = torch.arange(self.bins, device=like.device, dtype=like.dtype)
         return k * (TURN / self.bins) - math.pi
 
+    def _beside(self, angles: Tensor) -> tuple[Tensor, Tensor]:
+        """Grid points below and above angles [..., 2], and how far towards the second one [...]."""
+        place = (wrap(angles) + math.pi) * (self.bins / TURN)
+        low = place.floor()
+        index = low.long() % self.bins
+        return torch.stack([index, (index + 1) % self.bins], -1), place - low
+
+    def at(self, values: Tensor, angles: Tensor) -> Tensor:
+        """Values on the grid [..., K], at angles [...], linear between grid points."""
+        pair, above = self._beside(angles)
+        low, high = values.gather(-1, pair).unbind(-1)
+        return torch.lerp(low, high, above)
+
     def _wound(self, difference: Tensor) -> Tensor:
         """All angles [..., 2 turns + 1] that wrap to the difference [...]."""
         w = torch.arange(-self.turns, self.turns + 1, device=difference.device)
@@ -175,11 +188,7 @@ class WrappedNormal:
 
     def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Mean cross-entropy per angle [B], the target shared between its two grid points."""
-        place = (wrap(target) + math.pi) * (self.bins / TURN)
-        low = place.floor()
-        above = place - low
-        index = low.long() % self.bins
-        pair = torch.stack([index, (index + 1) % self.bins], -1)
+        pair, above = self._beside(target)
         logs = clean.gather(-1, pair).clamp_min(1e-9).log()
         loss = -((1 - above) * logs[..., 0] + above * logs[..., 1])
         weights = self.domain.weights(mask).to(loss.dtype)

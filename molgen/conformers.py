@@ -254,11 +254,9 @@ class ConformerGenerator:
     def _chosen(self, mol: Chem.Mol, pool: Floats, n: int, seed: int) -> Chem.Mol:
         """The molecule with the n most representative members of the pool as conformers."""
         from molgen import embedding
-        from molgen.selection import choose, symmetric_rmsd
+        from molgen.selection import choose
 
-        heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
-        distance = symmetric_rmsd(pool[:, heavy], embedding.symmetries(mol))
-        chosen, share = choose(distance, n, self.weights(mol, pool))
+        chosen, share = choose(embedding.distances(mol, pool), n, self.weights(mol, pool))
         overlap = embedding.overlap(mol, pool[chosen])
         rows = zip(chosen.tolist(), share.tolist(), overlap.tolist(), strict=True)
         good = [row for row in rows if embedding.keeps_stereo(mol, pool[row[0]])]

@@ -12,6 +12,7 @@ from rdkit.Chem import rdDistGeom
 
 from diffcore.errors import DataError
 from molgen.evaluate.rmsd import without_hydrogens
+from molgen.selection import symmetric_rmsd
 
 Floats = NDArray[np.float64]
 MAX_SYMMETRIES = 12
@@ -142,6 +143,12 @@ def overlap(mol: Chem.Mol, pos: Floats) -> Floats:
         distance = np.sqrt((difference**2).sum(-1))
         total[k : k + 64] = (least - distance).clip(0).sum(1)
     return total
+
+
+def distances(mol: Chem.Mol, pos: Floats) -> Floats:
+    """RMSD [S, S] of the heavy atoms between positions [S, A, 3], aligned, symmetry-corrected."""
+    heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
+    return symmetric_rmsd(pos[:, heavy], symmetries(mol))
 
 
 def symmetries(mol: Chem.Mol) -> NDArray[np.int64]:

@@ -18,7 +18,6 @@ from molgen.torsions import dihedral, torsion_graph
 
 if TYPE_CHECKING:
     from rdkit import Chem
-    from torch import Tensor
 
     from molgen.tasks.conformers import ConformerDenoiser
 
@@ -54,15 +53,5 @@ def torsion_nats(denoiser: ConformerDenoiser, mol: Chem.Mol, positions: Floats) 
         angles = torch.from_numpy(dihedral(heavy, graph.quad)).float()
         grid = denoiser.process.grid(angles)
         logits = network(encoded, angles, torch.full((len(angles),), NOISE), grid)
-        known = at_angles(logits.float().log_softmax(-1), grid, angles)
+        known = denoiser.process.at(logits.float().log_softmax(-1), angles)
     return np.asarray(-(known + math.log(len(grid))).sum(-1).double().numpy())
-
-
-def at_angles(values: Tensor, grid: Tensor, angles: Tensor) -> Tensor:
-    """Values [..., K] on an even grid of the circle [K], at angles [...], linear in between."""
-    place = (angles - grid[0]) / (2 * math.pi) * len(grid)
-    below = place.floor()
-    share = (place - below).unsqueeze(-1)
-    first = below.long().unsqueeze(-1)
-    a, b = (values.gather(-1, (first + step) % len(grid)) for step in (0, 1))
-    return (a * (1 - share) + b * share).squeeze(-1)

@@ -96,8 +96,12 @@ def bench_redocking(
     check_installed()
     if model is not None:
         generator(PoseSettings(model))  # a wrong model ends the run before any work
-    same: dict[str, Any] = {"exhaustiveness": exhaustiveness, "padding": padding, "seed": seed}
-    same["model"] = model or ""
+    same = {
+        "exhaustiveness": exhaustiveness,
+        "padding": padding,
+        "seed": seed,
+        "model": model or "",
+    }
     done = _done(output, same) if resume else []
     known = {str(row["name"]) for row in done}
     found = _spread(find_complexes(complexes), number)

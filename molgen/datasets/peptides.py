@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from scipy.spatial import cKDTree
 
@@ -56,15 +55,17 @@ def pieces(structure: Structure, length: int = 2, contact: float = 0.7) -> Itera
         contact: least share of atoms in contact with the target.
     """
     rows: dict[Residue, list[int]] = {}
+    heavy = structure.heavy
     for k, residue in enumerate(structure.residues):
-        if structure.heavy[k]:
+        if heavy[k]:
             rows.setdefault(residue, []).append(k)
     order = list(rows)
     joined = [_follow(structure, rows[a], rows[b]) for a, b in zip(order, order[1:], strict=False)]
     for first in range(1, len(order) - length):
         if not all(joined[first - 1 : first + length]):
             continue
-        piece = _piece(structure, rows, order[first - 1 : first + length + 1], contact)
+        chain = order[first - 1 : first + length + 1]
+        piece = _piece(structure, rows, chain, contact)
         if piece is not None:
             yield piece
 
@@ -90,20 +91,23 @@ def _piece(
     own += [k for part in inner for k in part]
     own += [k for k in behind if structure.names[k] in BEHIND]
     left_out = set(chain)
-    rest = [k for k, residue in enumerate(structure.residues) if residue not in left_out]
-    share = _in_contact(structure, own, rest)
+    others = [k for residue, part in rows.items() if residue not in left_out for k in part]
+    share = _in_contact(structure, own, others)
     if share < contact:
         return None
     ligand = _molecule(structure, own)
-    return None if ligand is None else Piece(ligand, structure.select(rest), share)
+    if ligand is None:
+        return None
+    rest = [k for k, residue in enumerate(structure.residues) if residue not in left_out]
+    return Piece(ligand, structure.select(rest), share)
 
 
-def _in_contact(structure: Structure, own: list[int], rest: list[int]) -> float:
-    heavy = structure.heavy
-    others: NDArray[np.float64] = structure.positions[[k for k in rest if heavy[k]]]
-    if not len(others):
+def _in_contact(structure: Structure, own: list[int], others: list[int]) -> float:
+    """Share of the atoms that are within `CONTACT` of one of the others."""
+    if not others:
         return 0.0
-    apart = cKDTree(others).query(structure.positions[own], distance_upper_bound=CONTACT)[0]
+    tree = cKDTree(structure.positions[others])
+    apart = tree.query(structure.positions[own], distance_upper_bound=CONTACT)[0]
     return float(np.isfinite(apart).mean())
 
 

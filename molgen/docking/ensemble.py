@@ -17,9 +17,16 @@ from rdkit import Chem
 from diffcore.errors import DataError
 from molgen.docking.pocket import Pocket
 from molgen.docking.vina import Pose, dock, scored_and_minimised
-from molgen.embedding import keeps_stereo, overlap, positions_of, symmetries, with_conformers
+from molgen.embedding import (
+    distances,
+    keeps_stereo,
+    overlap,
+    positions_of,
+    symmetries,
+    with_conformers,
+)
 from molgen.evaluate.rmsd import in_place_rmsd
-from molgen.selection import choose, pairwise_rmsd, symmetric_rmsd
+from molgen.selection import choose, pairwise_rmsd
 
 Floats = NDArray[np.float64]
 Cost = Callable[[Floats], Floats]
@@ -160,8 +167,7 @@ def posed(
         ConfigError: Vina or Open Babel is not installed, or an option is outside what is allowed.
         DataError: the ligand cannot be written for Vina, or no pose was found.
     """
-    heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
-    chosen, _ = choose(symmetric_rmsd(samples[:, heavy], symmetries(mol)), STARTS)
+    chosen, _ = choose(distances(mol, samples), STARTS)
     starts = [samples[k] for k in chosen.tolist()]
     poses = place(
         mol, pocket, starts, samples, n, exhaustiveness=exhaustiveness, seed=seed, cost=cost

@@ -24,6 +24,7 @@ from diffcore.errors import ConfigError, DataError
 from molgen.docking.ligand import LigandFile, ligand_pdbqt, pdbqt_models, placed
 from molgen.docking.pocket import Box, Pocket, heavy_positions
 from molgen.docking.receptor import receptor_pdbqt
+from molgen.embedding import with_conformers
 
 Floats = NDArray[np.float64]
 MARGIN = 5.0
@@ -136,13 +137,7 @@ def dock(
 
 
 def _posed(mol: Chem.Mol, file: LigandFile, pose: Floats) -> Chem.Mol:
-    out = Chem.Mol(mol)
-    out.RemoveAllConformers()
-    conformer = Chem.Conformer(mol.GetNumAtoms())
-    conformer.Set3D(True)
-    conformer.SetPositions(np.ascontiguousarray(placed(mol, file, pose)))
-    out.AddConformer(conformer, assignId=True)
-    return out
+    return with_conformers(mol, placed(mol, file, pose)[None])
 
 
 def _around(pocket: Pocket, positions: Floats) -> Any:

@@ -39,7 +39,7 @@ STEPS = 25
 """Evaluations of the network for a conformer, unless said otherwise."""
 
 ROUNDS = 4
-"""Times that conformers are drawn in place of those without the marked stereo."""
+"""Times at most that conformers are drawn: those without the marked stereo are drawn again."""
 
 
 @dataclass(frozen=True)
@@ -216,11 +216,8 @@ def with_hydrogens(mol: Chem.Mol, heavy: Floats) -> Floats:
 def _ranked(mol: Chem.Mol, pos: Floats) -> Chem.Mol:
     """The molecule with these conformers [C, A, 3], the most central one first."""
     from molgen import embedding
-    from molgen.selection import symmetric_rmsd
 
-    heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
-    distance = symmetric_rmsd(pos[:, heavy], embedding.symmetries(mol))
-    order = distance.mean(1).argsort(kind="stable")
+    order = embedding.distances(mol, pos).mean(1).argsort(kind="stable")
     overlap = embedding.overlap(mol, pos)
     properties = [{"confidence": 1 / len(pos), "overlap": float(overlap[k])} for k in order]
     return embedding.with_conformers(mol, pos[order], properties)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from diffcore.errors import DataError
-from molgen.embedding import keeps_stereo, positions_of, prepared, with_conformers
+from molgen.embedding import keeps_stereo, positions_of, with_conformers
 from molgen.sidegen.generator import STEPS
 
 if TYPE_CHECKING:
@@ -86,9 +86,5 @@ def poses(
     drawn = generator.sample(
         mol, DRAWN, pocket=pocket, sees=sees, steps=steps, seed=seed, guidance=guidance
     )
-    whole = prepared(mol)
     samples = positions_of(relaxed(drawn))
-    made = posed(whole, pocket, samples, n, exhaustiveness=exhaustiveness, seed=seed)
-    for name in ("model", "seed"):
-        made.SetProp(name, drawn.GetProp(name))
-    return made
+    return posed(drawn, pocket, samples, n, exhaustiveness=exhaustiveness, seed=seed)

@@ -14,7 +14,7 @@ from diffcore import random
 from molgen.conformers import ConformerGenerator
 from molgen.embedding import positions_of, prepared, with_conformers
 from molgen.tasks.conformers import ConformerTask
-from molgen.torsion_cost import at_angles, torsion_nats
+from molgen.torsion_cost import torsion_nats
 from molgen.weights.files import shipped
 from tests.molgen.test_conformers import TASK
 
@@ -28,10 +28,11 @@ def embedded(smiles: str, angle: float | None = None, atoms: tuple[int, ...] = (
 
 
 def test_values_between_grid_points_go_round_the_circle() -> None:
-    grid = torch.linspace(-math.pi, math.pi, 73)[:-1]
+    process = ConformerTask().process()
+    grid = process.grid(torch.zeros(1))
     values = torch.stack([grid.cos(), grid.sin()])
     for angle in (-math.pi, -3.13, -0.3, 0.0, 1.234, 3.1, math.pi, 2 * math.pi + 0.5):
-        found = at_angles(values, grid, torch.full((2,), angle))
+        found = process.at(values, torch.full((2,), angle))
         assert found[0].item() == pytest.approx(math.cos(angle), abs=2e-3)
         assert found[1].item() == pytest.approx(math.sin(angle), abs=2e-3)
 
