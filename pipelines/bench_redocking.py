@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from diffcore.errors import ConfigError, DataError, OutputError
+from diffcore.errors import ConfigError, DataError
+from pipelines.streamed import StreamedTable, check_output, finished
 
 if TYPE_CHECKING:
     from molgen.datasets.complexes import ComplexFiles
@@ -102,9 +101,9 @@ def bench_redocking(
         "seed": seed,
         "model": model or "",
     }
-    done = _done(output, same) if resume else []
+    done = finished(output, same, COLUMNS) if resume else []
     known = {str(row["name"]) for row in done}
-    found = _spread(find_complexes(complexes), number)
+    found = spread(find_complexes(complexes), number)
     listed, failed = by_flexibility(found, max_rotatable)
     items = [
         RedockItem(c.name, c.protein, c.ligand, exhaustiveness, 9, seed, padding, model)
@@ -112,7 +111,7 @@ def bench_redocking(
         if c.name not in known
     ]
     rows = list(done)
-    with _Table(output, append=bool(done)) as table:
+    with StreamedTable(output, COLUMNS, append=bool(done)) as table:
         for row in (row for row in failed if row["name"] not in known):
             rows.append(table.write(row | same))
         with tqdm(total=len(items), desc="redocking", unit="complex", smoothing=0.1) as bar:
@@ -135,15 +134,11 @@ def _check(
             raise ConfigError(f"--{name}: expected at least 1, got {value}")
     if not (math.isfinite(time_limit) and time_limit > 0):
         raise ConfigError(f"--time-limit: expected seconds above 0, got {time_limit}")
-    if output.suffix.lower() != ".csv":
-        raise ConfigError(f"--output: expected a .csv file, got {output}")
-    if resume and force:
-        raise ConfigError("--resume continues a run and --force starts anew: give one of them")
-    if output.exists() and not (resume or force):
-        raise OutputError(f"{output} exists: expected --resume to go on or --force to overwrite it")
+    check_output(output, resume=resume, force=force)
 
 
-def _spread(found: list[ComplexFiles], number: int | None) -> list[ComplexFiles]:
+def spread(found: list[ComplexFiles], number: int | None) -> list[ComplexFiles]:
+    """So many of the complexes, evenly spread; all without a number."""
     from molgen.evaluate.rows import is_sampled
 
     if number is None:
@@ -182,50 +177,6 @@ def redocked(items: Sequence[RedockItem], time_limit: float) -> Iterator[dict[st
             yield {"name": item.name, **(result.partial or {}), "reason": result.why}
         else:
             yield result
-
-
-class _Table:
-    """A CSV file in which every row is on disk at once."""
-
-    def __init__(self, path: Path, append: bool) -> None:
-        self.path, self.append = path, append
-
-    def __enter__(self) -> _Table:
-        try:
-            self.file = self.path.open("a" if self.append else "w", newline="", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
-        self.writer = csv.DictWriter(self.file, COLUMNS, restval="", lineterminator="\n")
-        if not self.append:
-            self.writer.writeheader()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-    def write(self, row: dict[str, Any]) -> dict[str, Any]:
-        self.writer.writerow(row)
-        self.file.flush()
-        return row
-
-
-def _done(path: Path, same: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of an interrupted run; a torn last line is cut off."""
-    if not path.exists():
-        return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        path.write_bytes(whole)
-    with closing(path.open(newline="", encoding="utf-8")) as file:
-        rows: list[dict[str, Any]] = [dict(row) for row in csv.DictReader(file)]
-    for row in rows:
-        for name, value in same.items():
-            if str(row.get(name)) != str(value):
-                raise ConfigError(
-                    f"--resume: {path} was made with {name} {row.get(name)}, expected {value}"
-                )
-    return rows
 
 
 def summary(rows: Iterable[dict[str, Any]]) -> list[str]:

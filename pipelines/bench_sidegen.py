@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcore.errors import ConfigError, DataError, OutputError
+from diffcore.errors import ConfigError, DataError
+from pipelines.streamed import StreamedTable, check_output, finished
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 Draw = Callable[["Chem.Mol", "Pocket", int, int], "Chem.Mol"]
 """(prepared molecule, pocket, conformers, seed) -> molecule with conformers."""
+
+FIGURES = ("first", "mean", "best", "in place", "returned")
+"""Of every variant: aligned RMSD of the first, the mean and the best conformer, RMSD of the first
+in place, Angstrom, and the share of conformers that could be drawn with the marked stereo."""
 
 
 def bench_sidegen(
@@ -30,14 +35,16 @@ def bench_sidegen(
     place: bool = False,
     exhaustiveness: int = 4,
     seed: int = 0,
-    output: Path | None = None,
+    output: Path = Path("sidegen.csv"),
+    resume: bool = False,
     force: bool = False,
     threads: int = 1,
 ) -> str:
     """Compare a Cartesian model with itself without target, messages or guidance, and with ETKDG.
 
     All variants are the same weights: the network was trained to do without what it is not shown. A
-    complex for which one variant fails counts for none, and is listed.
+    complex for which one variant fails counts for none, and is listed. Every finished complex is in
+    the table at once, with its figures or the reason why there are none.
 
     Args:
         complexes: Folder of PDB and SDF files, or a .csv of name, protein, ligand.
@@ -51,6 +58,7 @@ def bench_sidegen(
         exhaustiveness: Searches of Vina, with `place`.
         seed: Of all conformers.
         output: .csv file of the figures of every complex.
+        resume: Go on with an interrupted run.
         force: Overwrite `output`.
         threads: Threads of the tensor library.
 
@@ -61,7 +69,7 @@ def bench_sidegen(
     Raises:
         ConfigError: An option is outside what is allowed, or Vina is not installed.
         DataError: There is no complex, or none could be judged.
-        OutputError: `output` exists without `force`.
+        OutputError: `output` exists without `force` or `resume`, or cannot be written.
     """
     import torch
     from tqdm import tqdm
@@ -69,8 +77,7 @@ def bench_sidegen(
     from molgen.datasets.complexes import find_complexes
     from molgen.docking.vina import check_installed
     from molgen.sidegen.generator import CartesianGenerator
-    from pipelines.bench_redocking import _spread
-    from pipelines.conformers import write_rows
+    from pipelines.bench_redocking import spread
 
     for name, value in (
         ("number", number),
@@ -80,26 +87,40 @@ def bench_sidegen(
     ):
         if value is not None and value < 1:
             raise ConfigError(f"--{name}: expected at least 1, got {value}")
-    if output is not None and output.exists() and not force:
-        raise OutputError(f"{output} exists: expected --force to overwrite it")
+    check_output(output, resume=resume, force=force)
     torch.set_num_threads(threads)
     generator = CartesianGenerator.from_pretrained(model)
     draws = variants(generator, chemistry, steps, scale)
     if place:
         check_installed()
         draws |= placed_variants(generator, steps, exhaustiveness)
-    rows: list[dict[str, Any]] = []
-    left_out: list[str] = []
-    for files in tqdm(_spread(find_complexes(complexes), number), desc="bench", unit="complex"):
-        try:
-            rows.append({"name": files.name, **measured(files, draws, conformers, seed)})
-        except DataError as error:
-            left_out.append(f"{files.name}: {error}")
-    if not rows:
+    same = {
+        "model": model,
+        "chemistry": chemistry or "",
+        "conformers": conformers,
+        "steps": steps,
+        "scale": scale,
+        "place": place,
+        "exhaustiveness": exhaustiveness,
+        "seed": seed,
+    }
+    columns = ("name", *same, *(f"{name}: {what}" for name in draws for what in FIGURES), "reason")
+    rows = finished(output, same, columns) if resume else []
+    known = {row["name"] for row in rows}
+    found = [one for one in spread(find_complexes(complexes), number) if one.name not in known]
+    with StreamedTable(output, columns, append=bool(rows)) as file:
+        for files in tqdm(found, desc="bench", unit="complex"):
+            row = {"name": files.name, **same, "reason": ""}
+            try:
+                row |= measured(files, draws, conformers, seed)
+            except DataError as error:
+                row["reason"] = " ".join(str(error).split())
+            rows.append(file.write(row))
+    judged = [row for row in rows if not row["reason"]]
+    left_out = [f"{row['name']}: {row['reason']}" for row in rows if row["reason"]]
+    if not judged:
         raise DataError(f"{complexes}: no complex could be judged: {'; '.join(left_out[:3])}")
-    if output is not None:
-        write_rows(output, rows, tuple(rows[0]))
-    return "\n".join([*table(rows, list(draws)), *left_out])
+    return "\n".join([*table(judged, list(draws)), *left_out, f"written: {output}"])
 
 
 def variants(
@@ -186,7 +207,7 @@ def measured(files: ComplexFiles, draws: dict[str, Draw], n: int, seed: int) -> 
             f"{name}: mean": float(rmsd.mean()),
             f"{name}: best": float(rmsd.min()),
             f"{name}: in place": float(in_place_rmsd(made, known)[0]),
-            f"{name}: stereo": min(1.0, made.GetNumConformers() / n),
+            f"{name}: returned": min(1.0, made.GetNumConformers() / n),
         }
     return found
 
@@ -200,12 +221,12 @@ def table(rows: list[dict[str, Any]], names: list[str]) -> list[str]:
     lines.append("| --- " * len(heads) + "|")
     for name in names:
         first, mean, best, place = (
-            float(np.median([row[f"{name}: {what}"] for row in rows]))
-            for what in ("first", "mean", "best", "in place")
+            float(np.median([float(row[f"{name}: {what}"]) for row in rows]))
+            for what in FIGURES[:4]
         )
-        stereo = float(np.mean([row[f"{name}: stereo"] for row in rows]))
+        returned = float(np.mean([float(row[f"{name}: returned"]) for row in rows]))
         where = f"{place:.2f}" if _in_frame(name) else ""
-        figures = f"{first:.3f} | {mean:.3f} | {best:.3f} | {where} | {100 * stereo:.0f} %"
+        figures = f"{first:.3f} | {mean:.3f} | {best:.3f} | {where} | {100 * returned:.0f} %"
         lines.append(f"| {name} | {figures} |")
     return [*lines, *(_against(rows, name) for name in names if name.startswith("messages"))]
 
@@ -222,7 +243,8 @@ def _against(rows: list[dict[str, Any]], name: str) -> str:
     changes = []
     for what in ("first", "mean"):
         base, told = (
-            float(np.median([row[f"{n}: {what}"] for row in rows])) for n in ("no target", name)
+            float(np.median([float(row[f"{n}: {what}"]) for row in rows]))
+            for n in ("no target", name)
         )
         changes.append(f"{what} {100 * (told / base - 1):+.1f} %")
     return f"{name} against no target, aligned RMSD: {', '.join(changes)}"

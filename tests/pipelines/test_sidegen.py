@@ -12,8 +12,9 @@ from molgen.datasets.complex_table import flat, of_complexes
 from molgen.datasets.complexes import find_complexes
 from molgen.sidegen.features import NO_TARGET
 from molgen.sidegen.generator import CartesianGenerator
-from pipelines.bench_sidegen import bench_sidegen, table
+from pipelines.bench_sidegen import FIGURES, bench_sidegen, table
 from pipelines.cli import main
+from pipelines.streamed import StreamedTable, finished
 from pipelines.train_chemistry import train_chemistry
 from pipelines.train_sidegen import train_sidegen
 from tests.molgen.docking_examples import write
@@ -74,7 +75,16 @@ def test_poses_of_a_cartesian_model(trained: Path, tmp_path: Path) -> None:
     assert [mol.GetProp("rank") for mol in made] == [str(k + 1) for k in range(len(made))]
     energies = [float(mol.GetProp("vina_min")) for mol in made]
     assert energies == sorted(energies) and {mol.GetProp("model") for mol in made} == {"sidegen"}
-    words = ["bench", "sidegen", str(trained / "set"), "--model", model, "--place"]
+    words = [
+        "bench",
+        "sidegen",
+        str(trained / "set"),
+        "--model",
+        model,
+        "--place",
+        "-o",
+        str(tmp_path / "b.csv"),
+    ]
     assert main([*words, "--conformers", "2", "--steps", "2", "--exhaustiveness", "1"]) == 0
 
 
@@ -120,21 +130,42 @@ def test_the_bench_compares_variants(
     text = capsys.readouterr().out
     assert "1 complexes, medians" in text and "| no messages |" in text
     assert "messages against no target, aligned RMSD:" in text and out.exists()
-    assert main(words) == 2 and "expected --force" in capsys.readouterr().err
+    assert main(words) == 2 and "or --force" in capsys.readouterr().err
+    again = [*words, "--conformers", "2", "--resume"]
+    assert main([*again, "--steps", "2"]) == 0
+    assert capsys.readouterr().out == text, "nothing is drawn twice"
+    assert main([*again, "--steps", "3"]) == 2
+    assert "was made with steps 2, expected 3" in capsys.readouterr().err
     with pytest.raises(DataError, match="no such file"):
-        bench_sidegen(tmp_path / "nowhere", model)
+        bench_sidegen(tmp_path / "nowhere", model, output=tmp_path / "n.csv")
     with pytest.raises(ConfigError, match="--steps"):
         bench_sidegen(trained / "set", model, steps=0)
+
+
+def test_an_interrupted_table_goes_on(tmp_path: Path) -> None:
+    path, columns, same = tmp_path / "t.csv", ("name", "seed", "x"), {"seed": 1}
+    assert finished(path, same, columns) == []
+    with StreamedTable(path, columns) as table:
+        table.write({"name": "a", "seed": 1, "x": 2.5})
+        assert path.read_text() == "name,seed,x\na,1,2.5\n", "on disk before the end"
+    path.write_text(path.read_text() + "b,1,")
+    rows = finished(path, same, columns)
+    assert [row["name"] for row in rows] == ["a"] and path.read_text().endswith("2.5\n")
+    with StreamedTable(path, columns, append=True) as table:
+        table.write({"name": "b", "seed": 1})
+    assert len(finished(path, same, columns)) == 2
+    with pytest.raises(ConfigError, match="seed 1, expected 2"):
+        finished(path, {"seed": 2}, columns)
+    with pytest.raises(ConfigError, match="other columns"):
+        finished(path, same, ("name", "y"))
+    with pytest.raises(OutputError, match="cannot write"), StreamedTable(tmp_path, columns):
+        pass
 
 
 def test_the_table_by_hand() -> None:
     names = ["no target", "messages"]
     rows = [
-        {
-            f"{n}: {what}": v * k
-            for n, v in zip(names, (2.0, 1.5), strict=True)
-            for what in ("first", "mean", "best", "in place", "stereo")
-        }
+        {f"{n}: {what}": v * k for n, v in zip(names, (2.0, 1.5), strict=True) for what in FIGURES}
         for k in (1, 2, 3)
     ]
     lines = table(rows, names)
