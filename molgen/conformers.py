@@ -19,6 +19,7 @@ from diffcore.denoisers import Denoiser, with_temperature
 from diffcore.errors import ConfigError, DataError, ModelFileError
 from diffcore.samplers import prior, sample, solver
 from diffcore.schedules import uniform_grid
+from molgen.contacts.term import Contacts
 from molgen.ranking import Ranker
 from molgen.tasks.conformers import ENCODED, FIELD, ConformerDenoiser, ConformerTask
 from molgen.weights.files import find_model
@@ -26,6 +27,7 @@ from molgen.weights.files import find_model
 if TYPE_CHECKING:
     from rdkit import Chem
 
+    from molgen.docking.ensemble import Costs, Redraw
     from molgen.docking.pocket import Pocket
     from molgen.torsions import TorsionGraph
 
@@ -73,6 +75,7 @@ class ConformerGenerator:
         sampling: the model's own settings.
         card: what is known of the model: data, recipe, quality.
         ranker: weighs the model's samples; all count the same without one.
+        contacts: tells the model of a pocket, where there is one.
     """
 
     task: ConformerTask
@@ -80,12 +83,13 @@ class ConformerGenerator:
     sampling: ConformerSampling = field(default_factory=ConformerSampling)
     card: dict[str, Any] = field(default_factory=dict, repr=False)
     ranker: Ranker | None = None
+    contacts: Contacts | None = None
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = "bound") -> ConformerGenerator:
         """Load a shipped model by name, or a .safetensors file with its card beside it.
 
-        The card may name a ranking in the same folder, which is loaded too.
+        The card may name a ranking and contacts in the same folder, which are loaded too.
 
         Raises:
             ModelFileError: the model is unknown, or its files are missing, broken or do not fit
@@ -107,7 +111,11 @@ class ConformerGenerator:
         ranker = None
         if "ranking" in card:
             ranker = Ranker.read(path.with_name(f"{card['ranking']}.safetensors"), card["sha256"])
-        return cls(task, ConformerDenoiser(network, task.process()), settings, card, ranker)
+        contacts = None
+        if "contacts" in card:
+            contacts = Contacts.read(path.with_name(f"{card['contacts']}.safetensors"))
+        denoiser = ConformerDenoiser(network, task.process())
+        return cls(task, denoiser, settings, card, ranker, contacts)
 
     def sample(
         self,
@@ -124,8 +132,9 @@ class ConformerGenerator:
         """Up to ``n`` conformers of a molecule, the most representative first; or poses.
 
         With a pocket, conformers of the model are docked into it by AutoDock Vina, and poses come
-        back in the protein's frame, ranked by Vina's energy and by how likely the model finds
-        their torsions. The model itself does not see the protein.
+        back in the protein's frame. A model that has contacts draws their torsions anew in the
+        pocket; what Vina makes of that is ranked with the others, by Vina's energy and by how
+        likely the model finds torsions and contacts.
 
         Args:
             mol: a molecule or its SMILES. Hydrogens that are implicit are added after the other
@@ -143,8 +152,9 @@ class ConformerGenerator:
             A molecule with conformers 0, 1, ... in Angstrom. Each has the double properties
             ``confidence`` (share of the model's samples that are nearest to this conformer, as the
             ranking weighs them; for poses each counts the same) and ``overlap`` (Angstrom, see
-            `molgen.embedding.overlap`), poses also ``vina_score``, ``vina_min`` and
-            ``torsion_cost`` (kcal/mol); the molecule ``model`` and ``seed``.
+            `molgen.embedding.overlap`), poses also ``vina_score``, ``vina_min``, ``torsion_cost``
+            and, if the model has contacts, ``contact_cost`` (kcal/mol); the molecule ``model`` and
+            ``seed``.
 
         Raises:
             ConfigError: ``n`` or ``seed`` is outside what is allowed, a pocket lacks its place, or
@@ -174,7 +184,6 @@ class ConformerGenerator:
     ) -> Chem.Mol:
         """The molecule with up to n poses as conformers."""
         from molgen.docking.ensemble import STARTS, posed
-        from molgen.torsion_cost import WEIGHT, torsion_nats
 
         pool = self.pool(mol, STARTS, seed)
         made = posed(
@@ -184,9 +193,37 @@ class ConformerGenerator:
             n,
             exhaustiveness=exhaustiveness,
             seed=seed,
-            cost=lambda poses: WEIGHT * torsion_nats(self.denoiser, mol, poses),
+            costs=self._costs(mol, pocket),
+            redraw=self._redraw(mol, pocket, seed),
         )
         return self._signed(made, seed)
+
+    def _costs(self, mol: Chem.Mol, pocket: Pocket) -> Costs:
+        """What the model says of poses beside Vina's energy, in kcal/mol."""
+        from molgen import torsion_cost
+        from molgen.contacts import term
+
+        def torsions(poses: Floats) -> Floats:
+            return torsion_cost.WEIGHT * torsion_cost.torsion_nats(self.denoiser, mol, poses)
+
+        def contacts(poses: Floats) -> Floats:
+            assert self.contacts is not None
+            return term.WEIGHT * self.contacts.nats(mol, poses, pocket.structure)
+
+        told: Costs = {"torsion_cost": torsions}
+        return told if self.contacts is None else {**told, "contact_cost": contacts}
+
+    def _redraw(self, mol: Chem.Mol, pocket: Pocket, seed: int) -> Redraw | None:
+        """Torsions of poses by the model that is told of the pocket, where it can be."""
+        from molgen.contacts.redraw import redrawn
+
+        told = self.contacts
+        if told is None:
+            return None
+        rng = random.generator(seed, 13)
+        return lambda poses: redrawn(
+            self.denoiser, told.potential, mol, poses, pocket.structure, rng
+        )
 
     def pool(self, mol: Chem.Mol, n: int, seed: int) -> Floats:
         """Candidate positions [S, A, 3] of a prepared molecule, for n conformers to choose from.

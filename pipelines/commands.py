@@ -91,6 +91,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "train what ranks the conformers of a model by how near to bound ones they are",
         {"-o": "out"},
     ),
+    ("train", "contacts"): Command(
+        "pipelines.train_contacts:train_contacts",
+        "train what tells a model of conformers of the target around them",
+        {"-o": "out"},
+    ),
     ("train", "sidegen"): Command(
         "pipelines.train_sidegen:train_sidegen",
         "train a Cartesian conformer model that sees its target, or a flow",

@@ -26,6 +26,7 @@ COLUMNS = (
     "vina_score",
     "vina_min",
     "torsion_cost",
+    "contact_cost",
     "strain",
     "pb_valid",
     "seconds",
@@ -33,6 +34,9 @@ COLUMNS = (
     "notes",
     "reason",
 )
+COSTS = ("torsion_cost", "contact_cost")
+"""What models say of poses beside Vina's energy; not every model says all."""
+
 NEEDED = ("name", "protein", "ligand")
 SHOWN = 20
 """Ligands on the page at most."""
@@ -243,7 +247,7 @@ def written(properties: dict[str, Any]) -> dict[str, str]:
         "confidence": f"{properties['confidence']:.4f}",
         "vina_score": f"{properties['vina_score']:.3f}",
         "vina_min": f"{properties['vina_min']:.3f}",
-        "torsion_cost": f"{properties['torsion_cost']:.3f}",
+        **{name: f"{properties[name]:.3f}" for name in COSTS if name in properties},
         "strain": "" if strain is None else f"{strain:.2f}",
         "pb_valid": str(properties["pb_valid"]),
         "pb_failed": properties["pb_failed"],
@@ -269,11 +273,11 @@ def row(job: PoseJob, made: PosesMade, mols: list[Chem.Mol]) -> dict[str, Any]:
     from molgen.docking.redock import describe
 
     first = written(made.properties[0])
-    wanted = ("confidence", "vina_score", "vina_min", "torsion_cost", "strain", "pb_valid")
+    wanted = ("confidence", "vina_score", "vina_min", *COSTS, "strain", "pb_valid")
     return found | {
         "smiles": Chem.MolToSmiles(Chem.RemoveHs(mols[0])),
         "rotatable_bonds": describe(mols[0])["rotatable_bonds"],
-        **{name: first[name] for name in wanted},
+        **{name: first[name] for name in wanted if name in first},
     }
 
 

@@ -28,7 +28,8 @@ from molgen.datasets.table import SPLITS, MoleculeTable
 if TYPE_CHECKING:
     from rdkit import Chem
 
-    from molgen.datasets.complexes import ComplexFiles
+    from molgen.datasets.complexes import Complex, ComplexFiles
+    from molgen.datasets.peptides import Piece
     from molgen.docking.structure import Structure
 
 Arrays = dict[str, NDArray[Any]]
@@ -171,26 +172,20 @@ def of_complexes(
     """
     from tqdm import tqdm
 
-    from molgen.datasets.complexes import read_complex, same_protein
-
     rows: list[Arrays] = []
     split: list[int] = []
     names: list[str] = []
     left_out: dict[str, str] = {}
     for files in tqdm(list(found), unit="complex", desc="complexes", disable=not progress):
         try:
-            one = read_complex(files)
-            if one.skeleton in exclude:
-                raise DataError("its ligand is in a test set")
-            if any(same_protein(one.target, other) for other in exclude_proteins):
-                raise DataError("its protein is in a test set")
-            if one.ligand.GetNumHeavyAtoms() > MAX_ATOMS:
-                raise DataError(f"more than {MAX_ATOMS} heavy atoms")
+            one = to_train_on(files, exclude, exclude_proteins)
             made = [arrays_of_complex(one.ligand, one.target)]
         except DataError as error:
             left_out[files.name] = str(error)
             continue
-        made += pieces_of(one.target, pieces, random.generator(seed, 11, len(names)))
+        rng = random.generator(seed, 11, len(names))
+        for piece in peptides_of(one.target, pieces, rng):
+            made.append(arrays_of_complex(piece.ligand, piece.target))
         later = validation_from is not None and one.date >= validation_from
         rows += made
         split += [int(later)] * len(made)
@@ -215,15 +210,35 @@ def arrays_of_complex(ligand: Chem.Mol, target: Structure) -> Arrays:
     return own | target_arrays(target, own["pos"].mean(0))
 
 
-def pieces_of(target: Structure, number: int, rng: torch.Generator) -> list[Arrays]:
-    """Rows of up to so many peptides of a protein, of one to three residues."""
+def to_train_on(
+    files: ComplexFiles, exclude: frozenset[str], exclude_proteins: Sequence[Structure]
+) -> Complex:
+    """A complex that is neither of a test set nor too large.
+
+    Raises:
+        DataError: it is, or a file cannot be read.
+    """
+    from molgen.datasets.complexes import read_complex, same_protein
+
+    one = read_complex(files)
+    if one.skeleton in exclude:
+        raise DataError("its ligand is in a test set")
+    if any(same_protein(one.target, other) for other in exclude_proteins):
+        raise DataError("its protein is in a test set")
+    if one.ligand.GetNumHeavyAtoms() > MAX_ATOMS:
+        raise DataError(f"more than {MAX_ATOMS} heavy atoms")
+    return one
+
+
+def peptides_of(target: Structure, number: int, rng: torch.Generator) -> list[Piece]:
+    """Up to so many peptides of a protein, of one to three residues."""
     from molgen.datasets.peptides import pieces
 
     if number == 0:
         return []
     found = [piece for length in (1, 2, 3) for piece in pieces(target, length)]
     chosen = torch.randperm(len(found), generator=rng)[:number]
-    return [arrays_of_complex(found[k].ligand, found[k].target) for k in chosen.tolist()]
+    return [found[k] for k in chosen.tolist()]
 
 
 def of_molecules(table: MoleculeTable, *, progress: bool = True) -> ComplexTable:

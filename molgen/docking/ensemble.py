@@ -1,14 +1,15 @@
 """Conformers of a model placed in a pocket: AutoDock Vina docks each, the best poses are kept.
 
-The model gives ring conformers, bond lengths and angles to start
-from, and a confidence in every pose's conformation; where the ligand sits, and its torsions there,
-are Vina's.
+The model gives ring conformers, bond lengths and angles to start from, and a confidence in every
+pose's conformation. Where the ligand sits is Vina's; its torsions there are too, unless a model
+that is told of the target draws them anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from rdkit import Chem
 
 from diffcore.errors import DataError
 from molgen.docking.pocket import Pocket
-from molgen.docking.vina import Pose, dock, scored_and_minimised
+from molgen.docking.vina import Pose, dock, minimise, scored_and_minimised
 from molgen.embedding import (
     distances,
     keeps_stereo,
@@ -29,11 +30,17 @@ from molgen.evaluate.rmsd import in_place_rmsd
 from molgen.selection import choose, pairwise_rmsd
 
 Floats = NDArray[np.float64]
-Cost = Callable[[Floats], Floats]
-"""What poses [P, A, 3] cost beside Vina's energy, [P] kcal/mol."""
+Costs = Mapping[str, Callable[[Floats], Floats]]
+"""What poses [P, A, 3] cost beside Vina's energy, [P] kcal/mol, by name."""
 
 STARTS = 4
 """Conformers of the model that are docked."""
+
+Redraw = Callable[[Floats], Floats]
+"""Poses [P, A, 3] with other torsions, as many."""
+
+SEARCHED = 9
+"""Poses that are looked for at least: how good the first is should not depend on n."""
 
 APART = 1.0
 """Two poses with a smaller RMSD in place are one, Angstrom."""
@@ -51,14 +58,14 @@ class Placed:
         vina_score: energy of the pose as it stands, kcal/mol.
         vina_min: energy after one more minimisation, kcal/mol.
         confidence: share of the model's samples whose conformation is nearest to this pose's.
-        cost: what it costs beside Vina's energy, kcal/mol.
+        costs: what it costs beside Vina's energy, kcal/mol, by name.
     """
 
     positions: Floats
     vina_score: float
     vina_min: float
     confidence: float
-    cost: float = 0.0
+    costs: dict[str, float] = field(default_factory=dict)
 
 
 def place(
@@ -70,7 +77,8 @@ def place(
     *,
     exhaustiveness: int = 8,
     seed: int = 0,
-    cost: Cost | None = None,
+    costs: Costs | None = None,
+    redraw: Redraw | None = None,
 ) -> list[Placed]:
     """Up to n poses, the lowest energy after minimisation, costs included, first.
 
@@ -82,7 +90,9 @@ def place(
         n: poses at most.
         exhaustiveness: searches of Vina altogether.
         seed: of the searches.
-        cost: added to the energy by which poses are ranked; nothing is if left out.
+        costs: added to the energy by which poses are ranked; nothing is if left out.
+        redraw: draws the torsions of the first n poses anew; what becomes of that is minimised and
+            ranked with them.
 
     Raises:
         ConfigError: Vina or Open Babel is not installed, or an option is outside what is allowed.
@@ -96,37 +106,56 @@ def place(
             one,
             pocket,
             exhaustiveness=each,
-            n_poses=max(n, 9),
+            n_poses=max(n, SEARCHED),
             seed=seed,
             energy_range=RANGE,
         )
-    scored = []
-    for pose in found:
-        if keeps_stereo(mol, pose.mol.GetConformer().GetPositions()):
-            own, low = scored_and_minimised(pose.mol, pocket)
-            scored.append((low.energy, own, pose.mol))
+    scored = _scored([pose.mol for pose in found], mol, pocket)
     if not scored:
         raise DataError("no pose has the marked stereo")
-    positions = np.concatenate([positions_of(pose) for *_, pose in scored])
-    costs = np.zeros(len(scored)) if cost is None else cost(positions)
-    order = np.argsort([low + c for (low, *_), c in zip(scored, costs, strict=True)], kind="stable")
-    kept = _apart([(k, scored[k][2]) for k in order.tolist()], n)
-    shares = nearest_shares(mol, positions[kept], samples)
-    return [
-        Placed(positions[k], scored[k][1], scored[k][0], share, float(costs[k]))
-        for k, share in zip(kept, shares, strict=True)
-    ]
+    if redraw is not None:
+        first = _ranked(mol, scored, max(n, SEARCHED), costs or {})
+        drawn = redraw(np.stack([pose.positions for pose in first]))
+        scored = [*first, *_scored(_minimised(drawn, mol, pocket), mol, pocket)]
+    ranked = _ranked(mol, scored, n, costs or {})
+    shares = nearest_shares(mol, np.stack([pose.positions for pose in ranked]), samples)
+    return [replace(pose, confidence=share) for pose, share in zip(ranked, shares, strict=True)]
 
 
-def _apart(ranked: list[tuple[int, Chem.Mol]], n: int) -> list[int]:
-    """Numbers of the first n poses that are no copies of a better one."""
-    kept: list[tuple[int, Chem.Mol]] = []
-    for number, pose in ranked:
+def _minimised(positions: Floats, mol: Chem.Mol, pocket: Pocket) -> list[Chem.Mol]:
+    """Poses [P, A, 3] minimised by Vina's energy, without those that it cannot judge."""
+    found = []
+    for one in positions:
+        with suppress(DataError):  # the pose that it was drawn from remains
+            found.append(minimise(with_conformers(mol, one[None]), pocket).mol)
+    return found
+
+
+def _scored(poses: list[Chem.Mol], mol: Chem.Mol, pocket: Pocket) -> list[Placed]:
+    """Poses with their energies, without those that lost the marked stereo."""
+    found = []
+    for pose in poses:
+        positions = positions_of(pose)[0]
+        if keeps_stereo(mol, positions):
+            own, low = scored_and_minimised(pose, pocket)
+            found.append(Placed(positions, own, low.energy, 0.0))
+    return found
+
+
+def _ranked(mol: Chem.Mol, poses: Sequence[Placed], n: int, costs: Costs) -> list[Placed]:
+    """The first n poses by energy and costs that are no copies of a better one."""
+    positions = np.stack([pose.positions for pose in poses])
+    beside = {name: cost(positions) for name, cost in costs.items()}
+    total = np.array([pose.vina_min for pose in poses]) + sum(beside.values())
+    kept: list[tuple[Placed, Chem.Mol]] = []
+    for k in total.argsort(kind="stable").tolist():
+        one = with_conformers(mol, positions[k, None])
+        if all(float(in_place_rmsd(one, other)[0]) >= APART for _, other in kept):
+            own = {name: float(cost[k]) for name, cost in beside.items()}
+            kept.append((replace(poses[k], costs=own), one))
         if len(kept) == n:
             break
-        if all(float(in_place_rmsd(pose, other)[0]) >= APART for _, other in kept):
-            kept.append((number, pose))
-    return [number for number, _ in kept]
+    return [pose for pose, _ in kept]
 
 
 def nearest_shares(mol: Chem.Mol, poses: Floats, samples: Floats) -> list[float]:
@@ -146,7 +175,8 @@ def posed(
     *,
     exhaustiveness: int = 8,
     seed: int = 0,
-    cost: Cost | None = None,
+    costs: Costs | None = None,
+    redraw: Redraw | None = None,
 ) -> Chem.Mol:
     """A molecule with up to n poses as conformers, of the most representative of its samples.
 
@@ -157,11 +187,13 @@ def posed(
         n: poses at most.
         exhaustiveness: searches of Vina altogether.
         seed: of the searches.
-        cost: see `place`.
+        costs: see `place`.
+        redraw: see `place`.
 
     Returns:
         A copy whose conformers have the double properties ``confidence``, ``overlap``,
-        ``vina_score``, ``vina_min`` and ``torsion_cost``, the lowest sum of the last two first.
+        ``vina_score``, ``vina_min`` and the costs by name, the lowest sum of ``vina_min`` and costs
+        first.
 
     Raises:
         ConfigError: Vina or Open Babel is not installed, or an option is outside what is allowed.
@@ -170,7 +202,15 @@ def posed(
     chosen, _ = choose(distances(mol, samples), STARTS)
     starts = [samples[k] for k in chosen.tolist()]
     poses = place(
-        mol, pocket, starts, samples, n, exhaustiveness=exhaustiveness, seed=seed, cost=cost
+        mol,
+        pocket,
+        starts,
+        samples,
+        n,
+        exhaustiveness=exhaustiveness,
+        seed=seed,
+        costs=costs,
+        redraw=redraw,
     )
     made = np.stack([pose.positions for pose in poses])
     properties = [
@@ -179,7 +219,7 @@ def posed(
             "overlap": bad,
             "vina_score": pose.vina_score,
             "vina_min": pose.vina_min,
-            "torsion_cost": pose.cost,
+            **pose.costs,
         }
         for pose, bad in zip(poses, overlap(mol, made).tolist(), strict=True)
     ]

@@ -99,8 +99,8 @@ class PosesMade:
 
     Attributes:
         mol: RDKit's binary form of the molecule with its poses, empty where there are none.
-        properties: of every pose, in order: confidence, overlap, vina_score, vina_min,
-            torsion_cost, strain (None where MMFF94s has no parameters), pb_valid, pb_failed.
+        properties: of every pose, in order: confidence, overlap, vina_score, vina_min, the model's
+            costs, strain (None where MMFF94s has no parameters), pb_valid, pb_failed.
         reason: why there are no poses, in one line.
         seconds: CPU seconds.
         notes: what was left out of the protein or is missing there.
@@ -161,9 +161,8 @@ def checked(mol: Chem.Mol, pocket: Pocket, seed: int) -> list[dict[str, Any]]:
     for conformer in mol.GetConformers():
         one = with_conformers(mol, np.asarray(conformer.GetPositions())[None])
         failed = checked_pose(one, pocket).failed
-        names = ("confidence", "overlap", "vina_score", "vina_min", "torsion_cost")
         rows.append(
-            {name: conformer.GetDoubleProp(name) for name in names}
+            conformer.GetPropsAsDict()
             | {
                 "strain": None if free is None else conformations(one, free=free).strain,
                 "pb_valid": not failed,

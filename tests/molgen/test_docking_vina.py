@@ -12,7 +12,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
 
 from diffcore.errors import ConfigError, DataError
 from molgen.docking.structure import parse_pdb
-from molgen.embedding import prepared
+from molgen.embedding import prepared, with_conformers
 from molgen.evaluate.rmsd import in_place_rmsd
 from tests.molgen.docking_examples import ligand, peptide_block, write
 from tests.molgen.test_docking_structure import atom
@@ -302,16 +302,46 @@ def test_poses_are_ranked_by_energy_and_cost(pocket: Pocket) -> None:
     settings = {"exhaustiveness": 1, "seed": 1}
     plain = place(mol, pocket, [start], start[None], 4, **settings)
     energies = [pose.vina_min for pose in plain]
-    assert len(plain) > 1 and energies == sorted(energies) and {p.cost for p in plain} == {0.0}
+    assert len(plain) > 1 and energies == sorted(energies) and not any(p.costs for p in plain)
     first = plain[0].positions
 
     def cost(poses):
         return 50.0 * (abs(poses - first).max((1, 2)) < 1e-6)
 
-    other = place(mol, pocket, [start], start[None], 40, cost=cost, **settings)
-    sums = [pose.vina_min + pose.cost for pose in other]
-    assert sums == sorted(sums) and other[0].cost == 0
-    assert all(pose.cost == 0 for pose in other[:-1]), "what costs most comes last"
+    costs = {"a": cost, "b": lambda poses: poses[:, 0, 0]}
+    other = place(mol, pocket, [start], start[None], 40, costs=costs, **settings)
+    sums = [pose.vina_min + sum(pose.costs.values()) for pose in other]
+    assert sums == sorted(sums) and {tuple(pose.costs) for pose in other} == {("a", "b")}
+    assert all(pose.costs["a"] == 0 for pose in other[:-1]), "what costs most comes last"
+
+
+def test_redrawn_poses_are_ranked_with_those_they_came_from(pocket: Pocket) -> None:
+    from molgen.docking.ensemble import place
+
+    mol = ligand()
+    start = mol.GetConformer().GetPositions()
+    settings = {"exhaustiveness": 1, "seed": 1}
+    plain = place(mol, pocket, [start], start[None], 3, **settings)
+    shown = []
+
+    def known(poses):
+        shown.append(len(poses))
+        return np.repeat(start[None], len(poses), 0)
+
+    told = place(mol, pocket, [start], start[None], 30, redraw=known, **settings)
+    assert shown[0] >= len(plain), "more are drawn anew than are asked for"
+    assert [pose.vina_min for pose in told] == sorted(pose.vina_min for pose in told)
+    minimum = vina.minimise(mol, pocket)
+    ends = [
+        in_place_rmsd(with_conformers(mol, pose.positions[None]), minimum.mol)[0] for pose in told
+    ]
+    assert min(ends) < 0.3, "the pose that was drawn is there, minimised"
+
+    def thrown_away(poses):
+        return poses + 500.0
+
+    same = place(mol, pocket, [start], start[None], 3, redraw=thrown_away, **settings)
+    assert [p.vina_min for p in same] == pytest.approx([p.vina_min for p in plain])
 
 
 def test_scored_and_minimised_at_once_is_as_one_after_the_other(pocket: Pocket) -> None:
