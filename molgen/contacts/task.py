@@ -44,7 +44,7 @@ class ContactTask:
     Attributes:
         network: size of the potential.
         others: random results of a move, beside the crystal's pose.
-        bonds: share of moves that turn a bond, where there is one.
+        bonds: share of batches whose moves turn a bond, where there is one.
         shift: of the whole ligand, up to so far, Angstrom.
         turn: of the whole ligand by a little, up to such an angle, radians; every other by any.
     """
@@ -105,7 +105,8 @@ def candidates(
     b = len(pos)
     rows = torch.arange(b)
     which = (torch.rand(b, generator=rng) * batch["n_turns"]).long()
-    bond = (torch.rand(b, generator=rng) < task.bonds) & (batch["n_turns"] > 0)
+    # one kind of move for all: few atoms move with a bond
+    bond = (torch.rand(1, generator=rng) < task.bonds) & (batch["n_turns"] > 0)
     moved = torch.where(bond[:, None], batch["moved"][rows, which], mask)
     size = torch.rand(b, task.others, generator=rng) * 2 - 1
     size = torch.cat([torch.zeros(b, 1), size], 1)
