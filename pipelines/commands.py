@@ -180,6 +180,11 @@ COMMANDS: dict[tuple[str, ...], Command] = {
         "ask what target, messages and guidance are worth to conformers (minutes)",
         {"-n": "number", "-o": "output"},
     ),
+    ("bench", "contacts"): Command(
+        "pipelines.bench_contacts:bench_contacts",
+        "ask what a target tells a model of conformers, in known complexes",
+        {"-n": "number"},
+    ),
     ("bench", "redocking"): Command(
         "pipelines.bench_redocking:bench_redocking",
         "dock the ligands of known complexes again and compare the poses",

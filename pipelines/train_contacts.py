@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, cast
 
 from diffcore.errors import ConfigError
 
+SHOWN = {
+    "salt bridge": ("N cation", "O acid"),
+    "hydrogen bond to the backbone": ("O carbonyl", "N backbone"),
+    "hydroxyl to the backbone": ("O hydroxyl", "O backbone"),
+    "aromatic to aromatic": ("C aromatic", "C aromatic"),
+    "aliphatic to aliphatic": ("C sp3", "C aliphatic"),
+    "like charges": ("O acid", "O acid"),
+}
+"""Pairs of kinds that are drawn: what chemists would look at first."""
+
 if TYPE_CHECKING:
     from molgen.conformers import ConformerGenerator
+    from molgen.contacts.network import ContactPotential
     from molgen.datasets.contact_table import ContactTable
 
 
@@ -35,7 +46,8 @@ def train_contacts(
             not trained on, nor complexes of a protein that lies in such a folder.
         pieces: Peptides taken out of every protein as further ligands of the rest.
         max_time: Time budget of the training, HH:MM:SS, without that of the conversion.
-        out: Folder of the converted data, the checkpoint, the curve and the weights.
+        out: Folder of the converted data, the checkpoint, the curve, a picture of some of the
+            functions, and the weights.
         resume: Continue from the folder's checkpoint.
         threads: Threads of the tensor library, 0 for torch's own choice.
         batch: Ligands a batch.
@@ -55,7 +67,6 @@ def train_contacts(
     from diffcore import training
     from diffcore.objective import Objective
     from molgen.conformers import ConformerGenerator
-    from molgen.contacts.network import ContactPotential
     from molgen.contacts.task import ContactDenoiser, ContactTask, stream
     from molgen.weights.files import write_model
     from pipelines.runs import effort, folder_for, plot_curve, seconds, seeded
@@ -74,7 +85,7 @@ def train_contacts(
     objective = Objective(weighting="uniform", self_condition=0.0, independent=0.0, align=False)
     module = training.Diffusion(
         seeded(task.build, seed),
-        lambda net: ContactDenoiser(cast(ContactPotential, net)),
+        lambda net: ContactDenoiser(cast("ContactPotential", net)),
         task.processes(),
         objective,
         training.Optimisation(lr=2e-2, warmup=20, weight_decay=1e-3, ema=0.99, seed=seed),
@@ -93,7 +104,31 @@ def train_contacts(
         "task": task.to_json(),
     }
     plot_curve(folder / "curve.csv", folder / "curve.png")
+    plot_functions(cast("ContactPotential", module.averaged), folder / "contacts.png")
     return write_model(folder / "contacts.safetensors", module.averaged.state_dict(), card)
+
+
+def plot_functions(potential: ContactPotential, picture: Path) -> None:
+    """Draw the functions of the pairs `SHOWN`."""
+    import torch
+    from matplotlib.figure import Figure
+
+    from molgen.contacts.features import LIGAND, TARGET
+
+    r = torch.linspace(2.0, potential.config.cutoff, 301)
+    with torch.inference_mode():
+        functions = potential.functions(r)
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    for axes, (name, (ligand, target)) in zip(
+        figure.subplots(2, 3, sharex=True, sharey=True).flat, SHOWN.items(), strict=True
+    ):
+        axes.axhline(0, color="0.8", linewidth=0.8)
+        axes.plot(r, functions[LIGAND.index(ligand), TARGET.index(target)])
+        axes.set(title=name, ylim=(-1.5, 2), xlim=(2, potential.config.cutoff))
+        axes.set_xlabel(f"{ligand} to {target} / Angstrom", fontsize=8)
+        axes.set_ylabel("nats", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(picture, dpi=120)
 
 
 def _table(

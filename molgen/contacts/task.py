@@ -65,7 +65,7 @@ class ContactTask:
 
     def encode(self, batch: Mapping[str, Tensor], rng: torch.Generator) -> State:
         """One move of every ligand of a batch of the contact table, the crystal's pose first."""
-        pos, ligand, prior = candidates(self, batch, rng)
+        pos, ligand, prior = results(random_moves(self, batch, rng), batch)
         share = torch.zeros(*prior.shape, 1)
         share[:, 0] = 1
         told = {"pos": pos, "ligand": ligand, "prior": prior}
@@ -87,52 +87,87 @@ class ContactTask:
             return cls(**{**value, "network": ContactConfig(**value["network"])})
 
 
-def candidates(
-    task: ContactTask, batch: Mapping[str, Tensor], rng: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Results of one random move of every ligand, none at all first.
+@dataclass(frozen=True)
+class Moves:
+    """One move of every ligand of a batch, with C sizes: a turn about an axis, then a shift.
 
-    Args:
-        task: how far moves go.
-        batch: of `ContactTable.batch`.
-        rng: of the choice and size of moves.
-
-    Returns:
-        Positions of the moved atoms [B, C, M, 3], their kinds [B, M] (-1: none), and the log of
-        the torsional model's density of every candidate but for a constant, [B, C].
+    Attributes:
+        bond: the bond that is turned, -1 for moves of the whole, [B].
+        moved: which atoms move, [B, N].
+        origin: a point of the axis, [B, 3], Angstrom.
+        axis: its direction [B, 3], of length 1.
+        angle: [B, C], radians.
+        shift: [B, C, 3], Angstrom.
     """
-    pos, mask = batch["pos"], batch["mask"]
-    b = len(pos)
-    rows = torch.arange(b)
-    which = (torch.rand(b, generator=rng) * batch["n_turns"]).long()
-    # one kind of move for all: few atoms move with a bond
-    bond = (torch.rand(1, generator=rng) < task.bonds) & (batch["n_turns"] > 0)
-    moved = torch.where(bond[:, None], batch["moved"][rows, which], mask)
+
+    bond: Tensor
+    moved: Tensor
+    origin: Tensor
+    axis: Tensor
+    angle: Tensor
+    shift: Tensor
+
+
+def bond_moves(batch: Mapping[str, Tensor], bond: Tensor, angle: Tensor) -> Moves:
+    """Turns of bonds [B] of a batch's ligands by angles [B, C], radians."""
+    rows = torch.arange(len(bond))
+    ends = batch["pos"][rows[:, None], batch["axis"][rows, bond]]
+    axis = torch.nn.functional.normalize(ends[:, 1] - ends[:, 0], dim=-1)
+    still = torch.zeros(*angle.shape, 3)
+    return Moves(bond, batch["moved"][rows, bond], ends[:, 0], axis, angle, still)
+
+
+def whole_moves(
+    task: ContactTask, batch: Mapping[str, Tensor], size: Tensor, rng: torch.Generator
+) -> Moves:
+    """Turns or shifts of whole ligands in random directions, of sizes [B, C] from -1 to 1."""
+    b = len(size)
+    kind = torch.rand(b, 1, generator=rng)
+    direction = torch.nn.functional.normalize(torch.randn(b, 3, generator=rng), dim=-1)
+    angle = torch.where(kind < 0.5, 0.0, size * torch.where(kind < 0.75, task.turn, math.pi))
+    step = torch.where(kind < 0.5, task.shift * size, 0.0)
+    mask = batch["mask"]
+    middle = batch["pos"].sum(1) / mask.sum(1, keepdim=True)
+    shift = step.unsqueeze(-1) * direction.unsqueeze(1)
+    return Moves(torch.full((b,), -1), mask, middle, direction, angle, shift)
+
+
+def random_moves(task: ContactTask, batch: Mapping[str, Tensor], rng: torch.Generator) -> Moves:
+    """One move of every ligand, the first of no size, all of bonds or all of whole ligands.
+
+    Ligands without a bond that turns are moved as a whole.
+    """
+    b = len(batch["pos"])
     size = torch.rand(b, task.others, generator=rng) * 2 - 1
     size = torch.cat([torch.zeros(b, 1), size], 1)
-    kind = torch.rand(b, generator=rng)
-    shift, little = ~bond & (kind < 0.5), ~bond & (kind > 0.75)
-    direction = torch.nn.functional.normalize(torch.randn(b, 3, generator=rng), dim=-1)
-    middle = pos.sum(1) / mask.sum(1, keepdim=True)
-    ends = pos[rows[:, None], batch["axis"][rows, which]]
-    axis = torch.nn.functional.normalize(ends[:, 1] - ends[:, 0], dim=-1)
-    axis = torch.where(bond[:, None], axis, direction)
-    origin = torch.where(bond[:, None], ends[:, 0], middle)
-    angle = size * torch.where(little, task.turn, math.pi)[:, None]
-    angle = torch.where(shift[:, None], 0.0, angle)
-    density = batch["density"][rows, which]
-    place = (angle / (2 * math.pi) % 1) * density.shape[-1]
+    bond = (torch.rand(b, generator=rng) * batch["n_turns"]).long()
+    of_bonds = (torch.rand(1, generator=rng) < task.bonds) & (batch["n_turns"] > 0)
+    one = bond_moves(batch, bond, math.pi * size)
+    other = whole_moves(task, batch, size, rng)
+    pairs = zip(vars(one).values(), vars(other).values(), strict=True)
+    return Moves(*(torch.where(of_bonds.reshape(-1, *[1] * (x.dim() - 1)), x, y) for x, y in pairs))
+
+
+def results(moves: Moves, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """What moves make of the ligands of a batch of the contact table.
+
+    Returns:
+        Positions of the moved atoms [B, C, M, 3], their kinds [B, M] (-1: none), and the logarithm
+        of the torsional model's density of every result but for a constant, [B, C].
+    """
+    rows = torch.arange(len(moves.bond))
+    density = batch["density"][rows, moves.bond.clamp_min(0)]
+    place = (moves.angle / (2 * math.pi) % 1) * density.shape[-1]
     low, above = place.long() % density.shape[-1], place - place.floor()
     high = (low + 1) % density.shape[-1]
     prior = torch.lerp(density.gather(1, low), density.gather(1, high), above)
-    order = moved.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
-    order = order[:, : max(1, int(moved.sum(1).max()))]
-    kept = moved.gather(1, order)
-    part = turned(pos[rows[:, None], order], origin, axis, angle)
-    step = torch.where(shift[:, None], task.shift * size, 0.0)
-    part = part + step[..., None, None] * direction[:, None, None]
+    order = moves.moved.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    order = order[:, : max(1, int(moves.moved.sum(1).max()))]
+    kept = moves.moved.gather(1, order)
+    pos = turned(batch["pos"][rows[:, None], order], moves.origin, moves.axis, moves.angle)
     ligand = torch.where(kept, batch["atom"].gather(1, order), -1)
-    return part, ligand, torch.where(bond[:, None], prior, 0.0)
+    prior = torch.where(moves.bond.unsqueeze(1) < 0, 0.0, prior)
+    return pos + moves.shift.unsqueeze(2), ligand, prior
 
 
 def turned(pos: Tensor, origin: Tensor, axis: Tensor, angle: Tensor) -> Tensor:

@@ -23,7 +23,14 @@ from molgen.contacts.features import (
 )
 from molgen.contacts.network import ContactConfig, ContactPotential
 from molgen.contacts.redraw import redrawn
-from molgen.contacts.task import ContactDenoiser, ContactTask, candidates, stream, turned
+from molgen.contacts.task import (
+    ContactDenoiser,
+    ContactTask,
+    bond_moves,
+    random_moves,
+    results,
+    stream,
+)
 from molgen.contacts.term import Contacts
 from molgen.datasets.contact_table import ContactTable, arrays_of, flat
 from molgen.docking.structure import parse_pdb
@@ -194,13 +201,13 @@ def test_a_row_knows_its_bonds_and_their_densities() -> None:
 
 @pytest.mark.parametrize("bonds", [0.0, 1.0])
 def test_moves_begin_with_the_pose_and_are_what_they_say(bonds: float) -> None:
-    mol, made = row()
+    _, made = row()
     table = flat([made] * 40, [0] * 40, {})
     batch = table.batch(range(40))
     task = ContactTask(bonds=bonds, others=6)
-    pos, kinds, prior = candidates(task, batch, random.generator(1))
+    moves = random_moves(task, batch, random.generator(1))
+    pos, kinds, prior = results(moves, batch)
     assert pos.shape[:2] == prior.shape == (40, 7)
-    graph = torsion_graph(mol)
     centred = batch["pos"][0]
     for k in range(40):
         real = kinds[k] >= 0
@@ -212,26 +219,24 @@ def test_moves_begin_with_the_pose_and_are_what_they_say(bonds: float) -> None:
         if bonds == 0:
             assert int(real.sum()) == len(centred) and not prior[k].any()
     if bonds:
-        whole = batch["moved"][0, 0]
-        turned_by = torch.tensor([[0.7]])
-        b, c = made["axis"][0]
-        axis = torch.nn.functional.normalize(centred[c] - centred[b], dim=0)
-        after = centred.clone()
-        after[whole] = turned(centred[whole][None], centred[b][None], axis[None], turned_by)[0, 0]
-        change = dihedral(after.numpy(), graph.quad) - dihedral(centred.numpy(), graph.quad)
-        assert change[0] == pytest.approx(0.7, abs=1e-4) and np.abs(change[1:]).max() < 1e-4
-        assert prior[:, 0].numpy() == pytest.approx(
-            made["density"][:, 0][_which(batch, pos, kinds)], abs=0.01
-        )
+        assert prior[:, 0].numpy() == pytest.approx(made["density"][moves.bond, 0], abs=0.01)
+        assert len(set(moves.bond.tolist())) > 1
 
 
-def _which(batch, pos, kinds) -> list[int]:
-    """The turn whose atoms moved, of every row."""
-    found = []
-    for k in range(len(pos)):
-        near = torch.cdist(batch["pos"][k], pos[k, 0][kinds[k] >= 0]).amin(1) < 1e-3
-        found.append(next(t for t, m in enumerate(batch["moved"][k]) if torch.equal(m, near)))
-    return found
+def test_a_turn_changes_its_torsion_and_no_other() -> None:
+    mol, made = row()
+    graph = torsion_graph(mol)
+    batch = flat([made], [0], {}).batch([0])
+    for bond in range(len(graph.quad)):
+        moves = bond_moves(batch, torch.tensor([bond]), torch.tensor([[0.7, math.pi / 36 * 10]]))
+        pos, _, prior = results(moves, batch)
+        after = batch["pos"].repeat(2, 1, 1)
+        after[:, batch["moved"][0, bond]] = pos[0]
+        change = dihedral(after.numpy(), graph.quad) - dihedral(batch["pos"].numpy(), graph.quad)
+        change = np.remainder(change + np.pi, 2 * np.pi) - np.pi
+        assert change[:, bond] == pytest.approx([0.7, math.pi / 36 * 10], abs=1e-3)
+        assert np.abs(np.delete(change, bond, 1)).max() < 1e-3
+        assert prior[0, 1].item() == pytest.approx(made["density"][bond, 10], abs=0.01)
 
 
 def test_the_table_is_what_was_stored(tmp_path) -> None:
@@ -252,21 +257,28 @@ def test_a_potential_finds_the_distance_that_was_planted() -> None:
     """Every atom has a target atom 4 A above it: to be told from random moves by that alone."""
     rows = [row(smiles)[1] for smiles in ("CCCC", "CCCCC", "CC(C)CC", "CCCCCC")]
     task = ContactTask()
-    batches = stream(flat(rows, [0, 0, 1, 1], {}), task, 0, size=8)
+    table = flat(rows, [0, 0, 1, 1], {})
     potential = task.build()
     optimiser = torch.optim.Adam(potential.parameters(), lr=0.05)
     denoiser, process = ContactDenoiser(potential), task.processes()["share"]
-    losses = []
-    for _ in range(60):
-        state = next(batches)
+
+    def loss_of(state):
         scores = denoiser(state, {}, {})["share"]
-        loss = process.loss(scores, state["share"], state.mask).mean()
+        return process.loss(scores, state["share"], state.mask).mean()
+
+    def tested() -> float:
+        batches = stream(table, task, 1, size=8)
+        with torch.no_grad():
+            return float(np.mean([loss_of(next(batches)) for _ in range(30)]))
+
+    before, batches = tested(), stream(table, task, 0, size=8)
+    for _ in range(60):
+        loss = loss_of(next(batches))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(loss.item())
-    assert losses[0] > 1.5, "21 candidates: ln 21 = 3.0 where nothing is known"
-    assert np.mean(losses[-10:]) < 0.6 * losses[0]
+    assert before > 2, "of 21 candidates: ln 21 = 3.0 where nothing is known"
+    assert tested() < 0.8 * before
     r = torch.arange(2.6, 6.0, 0.1)
     with torch.no_grad():
         learned = potential.functions(r)[LIGAND.index("C sp3"), TARGET.index("C alpha")]
