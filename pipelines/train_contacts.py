@@ -113,7 +113,7 @@ def plot_functions(potential: ContactPotential, picture: Path) -> None:
     import torch
     from matplotlib.figure import Figure
 
-    from molgen.contacts.features import LIGAND, TARGET
+    from molgen.contacts.network import LIGAND, TARGET
 
     r = torch.linspace(2.0, potential.config.cutoff, 301)
     with torch.inference_mode():

@@ -11,6 +11,7 @@ from rdkit import Chem
 from scipy.spatial import cKDTree
 
 from diffcore.errors import DataError
+from molgen.contacts.network import LIGAND, TARGET
 from molgen.docking.structure import AMINO_ACIDS
 
 if TYPE_CHECKING:
@@ -20,42 +21,6 @@ Arrays = dict[str, NDArray[Any]]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-LIGAND = (
-    "C sp3",
-    "C aromatic",
-    "C other",
-    "N with H",
-    "N without H",
-    "N cation",
-    "O hydroxyl",
-    "O carbonyl",
-    "O ether",
-    "O acid",
-    "S, P",
-    "F",
-    "Cl, Br, I",
-    "other",
-)
-TARGET = (
-    "C carbonyl",
-    "C alpha",
-    "C aliphatic",
-    "C aromatic",
-    "C polar",
-    "N backbone",
-    "N amide, aromatic",
-    "N cation",
-    "O backbone",
-    "O hydroxyl",
-    "O acid",
-    "O amide",
-    "S",
-    "metal",
-    "C of another residue",
-    "N of another residue",
-    "O of another residue",
-    "other",
-)
 REACH = 10.0
 """Target atoms so near to the ligand are kept, Angstrom: a turned bond may carry an atom there."""
 

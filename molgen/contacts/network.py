@@ -16,7 +16,45 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from molgen.contacts.features import LIGAND, TARGET
+LIGAND = (
+    "C sp3",
+    "C aromatic",
+    "C other",
+    "N with H",
+    "N without H",
+    "N cation",
+    "O hydroxyl",
+    "O carbonyl",
+    "O ether",
+    "O acid",
+    "S, P",
+    "F",
+    "Cl, Br, I",
+    "other",
+)
+"""Kinds of heavy atoms of ligands."""
+
+TARGET = (
+    "C carbonyl",
+    "C alpha",
+    "C aliphatic",
+    "C aromatic",
+    "C polar",
+    "N backbone",
+    "N amide, aromatic",
+    "N cation",
+    "O backbone",
+    "O hydroxyl",
+    "O acid",
+    "O amide",
+    "S",
+    "metal",
+    "C of another residue",
+    "N of another residue",
+    "O of another residue",
+    "other",
+)
+"""Kinds of heavy atoms of targets; the other residues are cofactors and unknown ones."""
 
 KNOT = 0.05
 """Functions are tabulated at distances so far apart, Angstrom, and linear in between."""

@@ -14,14 +14,8 @@ from rdkit.Chem import rdMolTransforms
 from diffcore import random
 from diffcore.checkpoint import save_weights
 from diffcore.errors import DataError, ModelFileError
-from molgen.contacts.features import (
-    LIGAND,
-    TARGET,
-    ligand_classes,
-    surroundings,
-    target_classes,
-)
-from molgen.contacts.network import ContactConfig, ContactPotential
+from molgen.contacts.features import ligand_classes, surroundings, target_classes
+from molgen.contacts.network import LIGAND, TARGET, ContactConfig, ContactPotential
 from molgen.contacts.redraw import redrawn
 from molgen.contacts.task import (
     ContactDenoiser,
