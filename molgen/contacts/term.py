@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from molgen.docking.structure import Structure
 
 Floats = NDArray[np.float64]
-WEIGHT = 0.03
+WEIGHT = 0.07
 """kcal/mol of a nat where contacts are added to Vina's energy (`docs/conformers.md`)."""
 
 CHUNK = 16

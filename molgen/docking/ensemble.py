@@ -116,18 +116,21 @@ def place(
     if redraw is not None:
         first = _ranked(mol, scored, max(n, SEARCHED), costs or {})
         drawn = redraw(np.stack([pose.positions for pose in first]))
-        scored = [*first, *_scored(_minimised(drawn, mol, pocket), mol, pocket)]
+        scored = [*first, *_minimised(drawn, mol, pocket)]
     ranked = _ranked(mol, scored, n, costs or {})
     shares = nearest_shares(mol, np.stack([pose.positions for pose in ranked]), samples)
     return [replace(pose, confidence=share) for pose, share in zip(ranked, shares, strict=True)]
 
 
-def _minimised(positions: Floats, mol: Chem.Mol, pocket: Pocket) -> list[Chem.Mol]:
+def _minimised(positions: Floats, mol: Chem.Mol, pocket: Pocket) -> list[Placed]:
     """Poses [P, A, 3] minimised by Vina's energy, without those that it cannot judge."""
     found = []
     for one in positions:
         with suppress(DataError):  # the pose that it was drawn from remains
-            found.append(minimise(with_conformers(mol, one[None]), pocket).mol)
+            low = minimise(with_conformers(mol, one[None]), pocket)
+            pos = positions_of(low.mol)[0]
+            if keeps_stereo(mol, pos):
+                found.append(Placed(pos, low.energy, low.energy, 0.0))
     return found
 
 
