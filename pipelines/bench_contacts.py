@@ -113,7 +113,7 @@ def of_bonds(contacts: Contacts, table: ContactTable) -> Bonds:
         angle = (torch.arange(bins) * (2 * math.pi / bins)).expand(count, -1)
         pos, kinds, prior = results(bond_moves(batch, torch.arange(count), angle), batch)
         with torch.inference_mode():
-            energy = contacts.potential(pos, kinds, batch["target_pos"], batch["target"])
+            energy = contacts.potential(pos, kinds, *_target(batch))
         for name, scores in (("alone", prior), ("told", prior - energy)):
             nats[name].append(scores.log_softmax(-1)[:, 0] + math.log(bins))
             turn = scores.argmax(-1) * (360 / bins)
@@ -123,6 +123,10 @@ def of_bonds(contacts: Contacts, table: ContactTable) -> Bonds:
         {name: torch.cat(x or empty) for name, x in nats.items()},
         {name: torch.cat(x or empty) for name, x in apart.items()},
     )
+
+
+def _target(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    return batch["target_pos"], batch["target"], batch["target_axis"]
 
 
 def of_places(contacts: Contacts, table: ContactTable, rng: torch.Generator) -> Tensor:
@@ -138,6 +142,6 @@ def of_places(contacts: Contacts, table: ContactTable, rng: torch.Generator) -> 
         size = torch.cat([torch.zeros(1, 1), size], 1)
         pos, kinds, _ = results(whole_moves(task, batch, size, rng), batch)
         with torch.inference_mode():
-            energy = contacts.potential(pos, kinds, batch["target_pos"], batch["target"])[0]
+            energy = contacts.potential(pos, kinds, *_target(batch))[0]
         better.append((energy[1:] < energy[0]).sum())
     return torch.stack(better)

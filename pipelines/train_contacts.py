@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -88,7 +89,7 @@ def train_contacts(
         lambda net: ContactDenoiser(cast("ContactPotential", net)),
         task.processes(),
         objective,
-        training.Optimisation(lr=2e-2, warmup=20, weight_decay=1e-3, ema=0.99, seed=seed),
+        training.Optimisation(lr=2e-2, warmup=20, weight_decay=0.2, ema=0.99, seed=seed),
         budget,
     )
     run = training.Run(folder, budget.seconds, resume, accelerator="cpu", curve_every=30.0)
@@ -109,7 +110,7 @@ def train_contacts(
 
 
 def plot_functions(potential: ContactPotential, picture: Path) -> None:
-    """Draw the functions of the pairs `SHOWN`."""
+    """Draw the functions of the pairs `SHOWN`, where a target atom points and beside that."""
     import torch
     from matplotlib.figure import Figure
 
@@ -118,16 +119,21 @@ def plot_functions(potential: ContactPotential, picture: Path) -> None:
     r = torch.linspace(2.0, potential.config.cutoff, 301)
     with torch.inference_mode():
         functions = potential.functions(r)
-    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
     for axes, (name, (ligand, target)) in zip(
         figure.subplots(2, 3, sharex=True, sharey=True).flat, SHOWN.items(), strict=True
     ):
+        powers = functions[:, LIGAND.index(ligand), TARGET.index(target)]
         axes.axhline(0, color="0.8", linewidth=0.8)
-        axes.plot(r, functions[LIGAND.index(ligand), TARGET.index(target)])
-        axes.set(title=name, ylim=(-1.5, 2), xlim=(2, potential.config.cutoff))
+        for degrees, style in ((0, "-"), (60, "--"), (90, ":")):
+            cos = math.cos(math.radians(degrees))
+            values = sum(part * cos**k for k, part in enumerate(powers))
+            axes.plot(r, values, style, color="C0", label=f"{degrees} degrees")
+        axes.set(title=name, ylim=(-2, 2), xlim=(2, potential.config.cutoff))
         axes.set_xlabel(f"{ligand} to {target} / Angstrom", fontsize=8)
         axes.set_ylabel("nats", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, title="from where it points", title_fontsize=8)
     figure.savefig(picture, dpi=120)
 
 

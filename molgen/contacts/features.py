@@ -111,11 +111,17 @@ def _target_class(residue: str, name: str, symbol: str) -> str:
     return _SIDE.get(symbol, "other")
 
 
+BOND = 2.0
+"""Heavy atoms of a target that are nearer than this are taken for bonded, Angstrom."""
+
+
 def surroundings(structure: Structure, pos: Floats, reach: float = REACH) -> Arrays:
     """The target's heavy atoms within reach of any of the positions [N, 3].
 
     Returns:
-        ``target`` [T], classes of `TARGET`, and ``target_pos`` [T, 3].
+        ``target`` [T], classes of `TARGET`, ``target_pos`` [T, 3], and ``target_axis`` [T, 3]:
+        where an atom points, away from the middle of those bonded to it, of length 1; 0 for atoms
+        that have none and for those in the middle of theirs.
 
     Raises:
         DataError: there is none.
@@ -124,4 +130,21 @@ def surroundings(structure: Structure, pos: Floats, reach: float = REACH) -> Arr
     rows = np.nonzero(structure.heavy & np.isfinite(near))[0]
     if not len(rows):
         raise DataError(f"expected protein atoms in the pocket, found none within {reach:g} A")
-    return {"target": target_classes(structure)[rows], "target_pos": structure.positions[rows]}
+    return {
+        "target": target_classes(structure)[rows],
+        "target_pos": structure.positions[rows],
+        "target_axis": axes(structure.positions[structure.heavy], structure.positions[rows]),
+    }
+
+
+def axes(around: Floats, pos: Floats) -> Floats:
+    """Where atoms at pos [T, 3] point, away from those of around [N, 3] that they are bonded to."""
+    found = np.zeros(pos.shape)
+    for k, near in enumerate(cKDTree(around).query_ball_point(pos, BOND)):
+        others = around[near]
+        others = others[np.abs(others - pos[k]).max(-1) > 0.1]  # not itself
+        if len(others):
+            found[k] = pos[k] - others.mean(0)
+    length = np.linalg.norm(found, axis=-1, keepdims=True)
+    # the middle of a planar atom's three neighbours is the atom itself: it points nowhere
+    return np.where(length > 0.2, found / length.clip(0.2), 0.0)

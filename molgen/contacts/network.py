@@ -1,10 +1,12 @@
 """A potential of pairs of ligand and target atoms, in nats: what a target says of a ligand's pose.
 
-    E(x) = sum_ij u_ab(|x_i - y_j|),  u_ab(r) = wall(r) + s(r) sum_k c_abk exp(-(r - r_k)^2 / 2 w^2)
+    E(x) = sum_ij u_ab(r_ij, cos theta_ij)
+    u_ab(r, z) = wall(r) + s(r) sum_kl c_abkl z^l exp(-(r - r_k)^2 / 2 w^2),  l = 0, 1, 2
 
-with a the kind of ligand atom i and b that of target atom j, s(r) = (1 - (r / R)^2)^2 up to the
-cutoff R, and c_ab a sum of a common part, one of each kind and one of the pair of kinds, so that a
-pair that is rarely seen is like its kinds. Contact statistics of crystals have been made into such
+with a the kind of ligand atom i and b that of target atom j, theta the angle at j between i and
+where j points (away from the atoms it is bonded to), s(r) = (1 - (r / R)^2)^2 up to the cutoff R,
+and c_ab a sum of a common part, one of each kind and one of the pair of kinds, so that a pair that
+is rarely seen is like its kinds. Contact statistics of crystals have been made into such
 potentials by counting (Sippl 1990, J. Mol. Biol. 213, 859; Gohlke et al. 2000, J. Mol. Biol. 295,
 337); here they are fitted by likelihood, without a reference state: see `molgen.contacts.task`.
 """
@@ -71,6 +73,7 @@ class ContactConfig:
         cutoff: R, Angstrom.
         wall: height of the fixed wall, nats / Angstrom^2: wall (reach - r)^2 where r is smaller.
         wall_reach: where it begins, Angstrom.
+        powers: highest power of the cosine.
     """
 
     radial: int = 20
@@ -79,6 +82,7 @@ class ContactConfig:
     cutoff: float = 8.0
     wall: float = 2.0
     wall_reach: float = 3.2
+    powers: int = 2
 
 
 class ContactPotential(nn.Module):
@@ -91,10 +95,11 @@ class ContactPotential(nn.Module):
     def __init__(self, config: ContactConfig | None = None) -> None:
         super().__init__()
         c = self.config = config or ContactConfig()
-        self.common = nn.Parameter(torch.zeros(c.radial))
-        self.ligand = nn.Parameter(torch.zeros(len(LIGAND), 1, c.radial))
-        self.target = nn.Parameter(torch.zeros(1, len(TARGET), c.radial))
-        self.pair = nn.Parameter(torch.zeros(len(LIGAND), len(TARGET), c.radial))
+        powers, a, b = c.powers + 1, len(LIGAND), len(TARGET)
+        self.common = nn.Parameter(torch.zeros(powers, 1, 1, c.radial))
+        self.ligand = nn.Parameter(torch.zeros(powers, a, 1, c.radial))
+        self.target = nn.Parameter(torch.zeros(powers, 1, b, c.radial))
+        self.pair = nn.Parameter(torch.zeros(powers, a, b, c.radial))
 
     def functions(self, r: Tensor) -> Tensor:
         """U [L, T, K] at distances r [K]: ligand kinds, target kinds."""
@@ -104,7 +109,9 @@ class ContactPotential(nn.Module):
         basis = torch.exp(-0.5 * ((r.unsqueeze(-1) - centres) / width) ** 2)
         fade = (1 - (r / c.cutoff) ** 2).clamp_min(0) ** 2
         learned = (self.common + self.ligand + self.target + self.pair) @ basis.mT
-        found: Tensor = self.wall(r) + fade * learned
+        first = torch.zeros(len(learned), 1, 1, 1, device=r.device, dtype=r.dtype)
+        first[0] = 1
+        found: Tensor = first * self.wall(r) + fade * learned
         return found
 
     def wall(self, r: Tensor) -> Tensor:
@@ -123,6 +130,7 @@ class ContactPotential(nn.Module):
         ligand: Tensor,
         target_pos: Tensor,
         target: Tensor,
+        axis: Tensor,
         table: Tensor | None = None,
     ) -> Tensor:
         """Energies [B, C] of candidates.
@@ -132,21 +140,29 @@ class ContactPotential(nn.Module):
             ligand: their kinds [B, N]; a negative kind is no atom.
             target_pos: [B, T, 3].
             target: kinds [B, T]; a negative kind is no atom.
+            axis: where target atoms point, of length 1, or 0 for those that point nowhere,
+                [B, T, 3].
             table: of `table`, if it is at hand.
         """
         table = self.table() if table is None else table
         b, c, n, _ = pos.shape
         flat = pos.reshape(b, c * n, 3)
         apart = torch.cdist(flat, target_pos, compute_mode="donot_use_mm_for_euclid_dist")
-        place = apart.reshape(b, c, n, -1) / KNOT
-        last = table.shape[-1] - 1
-        low = place.long().clamp_max(last - 1)
-        above = (place - low).clamp(0, 1)
-        kinds = ligand.clamp_min(0).unsqueeze(-1) * table.shape[1] + target.clamp_min(0).unsqueeze(
-            1
-        )
-        real = (ligand >= 0).unsqueeze(-1) & (target >= 0).unsqueeze(1)
-        at = low + (kinds * table.shape[-1]).unsqueeze(1)
-        values = torch.lerp(table.flatten()[at], table.flatten()[at + 1], above)
-        energy: Tensor = (values * real.unsqueeze(1)).sum((-2, -1))
-        return energy
+        real = (ligand >= 0).repeat(1, c).unsqueeze(-1) & (target >= 0).unsqueeze(1)
+        # a tenth of all pairs or so are near each other
+        row, atom, other = torch.nonzero((apart < self.config.cutoff) & real, as_tuple=True)
+        r = apart[row, atom, other]
+        gap = flat[row, atom] - target_pos[row, other]
+        cos = (gap * axis[row, other]).sum(-1) / r.clamp_min(0.1)
+        place = r / KNOT
+        low = place.long().clamp_max(table.shape[-1] - 2)
+        kinds = ligand[row, atom % n] * table.shape[2] + target[row, other]
+        at = kinds * table.shape[-1] + low
+        powers = table.flatten(1)
+        values = torch.lerp(powers[:, at], powers[:, at + 1], place - low)
+        energy = values[-1]
+        for coefficient in values.flip(0)[1:]:
+            energy = energy * cos + coefficient
+        out = torch.zeros(b * c, device=pos.device, dtype=energy.dtype)
+        found: Tensor = out.index_add(0, row * c + atom // n, energy).reshape(b, c)
+        return found

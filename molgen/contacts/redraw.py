@@ -32,8 +32,8 @@ Floats = NDArray[np.float64]
 SWEEPS = 2
 """Times that every bond is drawn."""
 
-TEMPERATURE = 0.3
-"""Poses are to be likely rather than typical: below 1."""
+TEMPERATURE = 1.0
+"""What the model believes; below 1 poses are likelier than that."""
 
 TURNS = 36
 """Angles that are weighed for a bond, evenly spaced from a random one on."""
@@ -84,6 +84,7 @@ def redrawn(
     pos = torch.from_numpy(positions - centre)
     target_pos = torch.from_numpy(around["target_pos"] - centre).float()
     target = torch.from_numpy(around["target"])
+    target_axis = torch.from_numpy(around["target_axis"]).float()
     kinds = torch.full((mol.GetNumAtoms(),), -1)
     kinds[graph.heavy] = torch.from_numpy(ligand_classes(mol))
     far = torch.from_numpy(Chem.GetDistanceMatrix(mol) >= FAR)
@@ -109,6 +110,7 @@ def redrawn(
                 kinds[atoms][heavy].expand(count, -1),
                 target_pos.expand(count, -1, -1),
                 target.expand(count, -1),
+                target_axis.expand(count, -1, -1),
                 table,
             )
             apart = torch.cdist(shown[:, :, heavy].flatten(1, 2), pos[:, rest])

@@ -69,7 +69,7 @@ class ContactTask:
         share = torch.zeros(*prior.shape, 1)
         share[:, 0] = 1
         told = {"pos": pos, "ligand": ligand, "prior": prior}
-        told |= {name: batch[name] for name in ("target", "target_pos")}
+        told |= {name: batch[name] for name in ("target", "target_pos", "target_axis")}
         return State({FIELD: share, **told}, torch.ones(prior.shape, dtype=torch.bool))
 
     def to_json(self) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class ContactDenoiser:
 
     def __call__(self, state: State, times: Times, context: Context) -> State:
         """Predict."""
-        told = (state[name] for name in ("pos", "ligand", "target_pos", "target"))
+        told = (state[name] for name in ("pos", "ligand", "target_pos", "target", "target_axis"))
         scores = state["prior"] - self.potential(*told)
         return State({FIELD: scores.unsqueeze(-1)}, state.mask)
 

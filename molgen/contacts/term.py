@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from molgen.docking.structure import Structure
 
 Floats = NDArray[np.float64]
-WEIGHT = 0.07
+WEIGHT = 0.1
 """kcal/mol of a nat where contacts are added to Vina's energy (`docs/conformers.md`)."""
 
 CHUNK = 16
@@ -83,10 +83,11 @@ class Contacts:
         where, target_pos = (
             torch.from_numpy(x - centre).float().unsqueeze(0) for x in (poses, around["target_pos"])
         )
+        axis = torch.from_numpy(around["target_axis"]).float().unsqueeze(0)
         with torch.inference_mode():
             table = self.potential.table()
             energies = [
-                self.potential(part, kinds, target_pos, target, table)[0]
+                self.potential(part, kinds, target_pos, target, axis, table)[0]
                 for part in where.split(CHUNK, 1)
             ]
         return np.asarray(torch.cat(energies).double().numpy())

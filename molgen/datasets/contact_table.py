@@ -33,6 +33,7 @@ FIELDS: dict[str, tuple[str, int, torch.dtype]] = {
     "pos": ("atoms", 3, torch.float32),
     "target": ("targets", 1, torch.uint8),
     "target_pos": ("targets", 3, torch.float32),
+    "target_axis": ("targets", 3, torch.float32),
     "axis": ("turns", 2, torch.uint8),
     "density": ("turns", 72, torch.float16),
     "moved": ("moves", 2, torch.uint8),
@@ -74,6 +75,7 @@ class ContactTable:
         Returns:
             ``atom`` [B, N] (-1: none), ``pos`` [B, N, 3] from the ligand's centre, ``mask``
             [B, N], ``target`` [B, T] (-1: none), ``target_pos`` [B, T, 3] in the same frame,
+            ``target_axis`` [B, T, 3] (see `molgen.contacts.features.surroundings`),
             ``axis`` [B, R, 2], ``density`` [B, R, 72], ``moved`` [B, R, N] and ``n_turns`` [B].
         """
         indices = torch.as_tensor(indices, dtype=torch.long).reshape(-1)

@@ -14,7 +14,7 @@ from rdkit.Chem import rdMolTransforms
 from diffcore import random
 from diffcore.checkpoint import save_weights
 from diffcore.errors import DataError, ModelFileError
-from molgen.contacts.features import ligand_classes, surroundings, target_classes
+from molgen.contacts.features import axes, ligand_classes, surroundings, target_classes
 from molgen.contacts.network import LIGAND, TARGET, ContactConfig, ContactPotential
 from molgen.contacts.redraw import redrawn
 from molgen.contacts.task import (
@@ -121,48 +121,66 @@ def filled(seed: int = 0) -> ContactPotential:
     return made.requires_grad_(False)
 
 
-def test_an_energy_by_hand() -> None:
+@pytest.mark.parametrize("cos", [1.0, 0.3, -0.8, None])
+def test_an_energy_by_hand(cos: float | None) -> None:
     """One pair at 4 A, and one beyond the cutoff, from the formula of the module."""
     potential = filled()
     c = potential.config
     pos = torch.tensor([[[[0.0, 0, 0], [30, 0, 0]]]])
     where, kinds = torch.tensor([[[4.0, 0, 0]]]), torch.tensor([[2, 5]])
-    found = potential(pos, kinds, where, torch.tensor([[7]])).item()
+    axis = [0.0, 0, 0] if cos is None else [-cos, math.sqrt(1 - cos**2), 0]
+    found = potential(pos, kinds, where, torch.tensor([[7]]), torch.tensor([[axis]])).item()
     centres = np.linspace(c.nearest, c.farthest, c.radial)
     width = centres[1] - centres[0]
-    parts = (
-        potential.common + potential.ligand[2, 0] + potential.target[0, 7] + potential.pair[2, 7]
-    )
-    series = (parts.numpy() * np.exp(-0.5 * ((4.0 - centres) / width) ** 2)).sum()
-    assert found == pytest.approx((1 - (4 / c.cutoff) ** 2) ** 2 * series, abs=1e-4)
+    parts = potential.common[:, 0, 0] + potential.ligand[:, 2, 0] + potential.target[:, 0, 7]
+    radial = np.exp(-0.5 * ((4.0 - centres) / width) ** 2)
+    series = (parts + potential.pair[:, 2, 7]).numpy() @ radial
+    wanted = sum(x * (cos or 0.0) ** power for power, x in enumerate(series))
+    assert found == pytest.approx((1 - (4 / c.cutoff) ** 2) ** 2 * wanted, abs=1e-4)
 
 
 def test_a_fresh_potential_is_a_wall() -> None:
     potential = ContactPotential(ContactConfig(wall=3.0, wall_reach=3.0))
     r = torch.tensor([1.0, 2.0, 2.99, 3.01, 5.0])
-    assert potential.functions(r)[4, 4].tolist() == pytest.approx([12.0, 3.0, 3e-4, 0, 0], abs=1e-5)
+    plain, *more = potential.functions(r)[:, 4, 4]
+    assert plain.tolist() == pytest.approx([12.0, 3.0, 3e-4, 0, 0], abs=1e-5)
+    assert len(more) == 2 and not any(x.any() for x in more)
 
 
 def test_energies_add_up_do_not_turn_and_padding_is_nothing() -> None:
     potential, rng = filled(), random.generator(3)
     pos, where = (4 * torch.randn(1, n, 3, generator=rng) for n in (5, 9))
+    axis = torch.nn.functional.normalize(torch.randn(1, 9, 3, generator=rng), dim=-1)
     kinds, target = torch.arange(5).unsqueeze(0), torch.arange(9).unsqueeze(0)
-    whole = potential(pos.unsqueeze(1), kinds, where, target)
+    whole = potential(pos.unsqueeze(1), kinds, where, target, axis)
     parts = [
-        potential(pos[:, [k]].unsqueeze(1), kinds[:, [k]], where, target).item() for k in range(5)
+        potential(pos[:, [k]].unsqueeze(1), kinds[:, [k]], where, target, axis).item()
+        for k in range(5)
     ]
     assert whole.item() == pytest.approx(sum(parts), abs=1e-3)
     turn = torch.linalg.qr(torch.randn(3, 3, generator=rng))[0]
-    moved = potential((pos @ turn + 7).unsqueeze(1), kinds, where @ turn + 7, target)
+    moved = potential((pos @ turn + 7).unsqueeze(1), kinds, where @ turn + 7, target, axis @ turn)
     assert moved.item() == pytest.approx(whole.item(), abs=1e-2)
+    other = potential(pos.unsqueeze(1), kinds, where, target, axis @ turn)
+    assert abs(other.item() - whole.item()) > 0.1
     more = torch.nn.functional.pad(pos, (0, 0, 0, 3)).unsqueeze(1)
     wide = potential(
-        more,
+        more.repeat(1, 2, 1, 1),
         torch.nn.functional.pad(kinds, (0, 3), value=-1),
         torch.nn.functional.pad(where, (0, 0, 0, 2)),
         torch.nn.functional.pad(target, (0, 2), value=-1),
+        torch.nn.functional.pad(axis, (0, 0, 0, 2)),
     )
-    assert wide.item() == pytest.approx(whole.item(), abs=1e-4)
+    assert wide[0].tolist() == pytest.approx([whole.item()] * 2, abs=1e-4)
+
+
+def test_atoms_point_away_from_what_they_are_bonded_to() -> None:
+    around = np.array([[0, 0, 0], [1.2, 0, 0], [-0.75, 1.3, 0], [-0.75, -1.3, 0], [20, 0, 0]])
+    found = axes(around, around)
+    assert found[1] == pytest.approx([1, 0, 0]), "an oxygen points along its double bond"
+    assert found[0] == pytest.approx([0, 0, 0]), "a planar carbon points nowhere"
+    assert found[2] == pytest.approx(around[2] / np.linalg.norm(around[2]))
+    assert found[4].tolist() == [0, 0, 0], "nor does an ion"
 
 
 # ----------------------------------------------------------------------------------------- moves
@@ -275,7 +293,7 @@ def test_a_potential_finds_the_distance_that_was_planted() -> None:
     assert tested() < 0.8 * before
     r = torch.arange(2.6, 6.0, 0.1)
     with torch.no_grad():
-        learned = potential.functions(r)[LIGAND.index("C sp3"), TARGET.index("C alpha")]
+        learned = potential.functions(r)[0, LIGAND.index("C sp3"), TARGET.index("C alpha")]
     assert r[learned.argmin()].item() == pytest.approx(4.0, abs=0.4)
 
 
