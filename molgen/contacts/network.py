@@ -102,7 +102,10 @@ class ContactPotential(nn.Module):
         self.pair = nn.Parameter(torch.zeros(powers, a, b, c.radial))
 
     def functions(self, r: Tensor) -> Tensor:
-        """U [L, T, K] at distances r [K]: ligand kinds, target kinds."""
+        """Coefficients of the cosine's powers, from 0 on, at distances r [K]: [P, L, T, K].
+
+        L kinds of ligand atoms, T of target atoms.
+        """
         c = self.config
         centres = torch.linspace(c.nearest, c.farthest, c.radial, device=r.device, dtype=r.dtype)
         width = (c.farthest - c.nearest) / (c.radial - 1)
@@ -120,7 +123,7 @@ class ContactPotential(nn.Module):
         return out
 
     def table(self) -> Tensor:
-        """U [L, T, K] at multiples of `KNOT` up to the cutoff."""
+        """`functions` [P, L, T, K] at multiples of `KNOT` up to the cutoff."""
         at = torch.arange(round(self.config.cutoff / KNOT) + 1, device=self.common.device)
         return self.functions(at * KNOT)
 
