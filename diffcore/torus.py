@@ -75,6 +75,24 @@ class Angles:
         return noise
 
 
+def beside(angles: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """Grid points of the circle below and above angles [..., 2], and how far to the second [...].
+
+    The grid begins at -pi.
+    """
+    place = (wrap(angles) + math.pi) * (bins / TURN)
+    low = place.floor()
+    index = low.long() % bins
+    return torch.stack([index, (index + 1) % bins], -1), place - low
+
+
+def between(values: Tensor, angles: Tensor) -> Tensor:
+    """Values on a grid of the circle from -pi on [..., K], at angles [...], linear in between."""
+    pair, above = beside(angles, values.shape[-1])
+    low, high = values.gather(-1, pair).unbind(-1)
+    return torch.lerp(low, high, above)
+
+
 @dataclass(frozen=True)
 class WrappedNormal:
     """x_t = x_0 + sigma(t) eps, wrapped onto the circle; independent for every angle.
@@ -97,18 +115,9 @@ class WrappedNormal:
         k = torch.arange(self.bins, device=like.device, dtype=like.dtype)
         return k * (TURN / self.bins) - math.pi
 
-    def _beside(self, angles: Tensor) -> tuple[Tensor, Tensor]:
-        """Grid points below and above angles [..., 2], and how far towards the second one [...]."""
-        place = (wrap(angles) + math.pi) * (self.bins / TURN)
-        low = place.floor()
-        index = low.long() % self.bins
-        return torch.stack([index, (index + 1) % self.bins], -1), place - low
-
     def at(self, values: Tensor, angles: Tensor) -> Tensor:
         """Values on the grid [..., K], at angles [...], linear between grid points."""
-        pair, above = self._beside(angles)
-        low, high = values.gather(-1, pair).unbind(-1)
-        return torch.lerp(low, high, above)
+        return between(values, angles)
 
     def _wound(self, difference: Tensor) -> Tensor:
         """All angles [..., 2 turns + 1] that wrap to the difference [...]."""
@@ -188,7 +197,7 @@ class WrappedNormal:
 
     def loss(self, clean: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Mean cross-entropy per angle [B], the target shared between its two grid points."""
-        pair, above = self._beside(target)
+        pair, above = beside(target, self.bins)
         logs = clean.gather(-1, pair).clamp_min(1e-9).log()
         loss = -((1 - above) * logs[..., 0] + above * logs[..., 1])
         weights = self.domain.weights(mask).to(loss.dtype)

@@ -131,7 +131,7 @@ def surroundings(structure: Structure, pos: Floats, reach: float = REACH) -> Arr
     if not len(rows):
         raise DataError(f"expected protein atoms in the pocket, found none within {reach:g} A")
     return {
-        "target": target_classes(structure)[rows],
+        "target": target_classes(structure.select(rows.tolist())),
         "target_pos": structure.positions[rows],
         "target_axis": axes(structure.positions[structure.heavy], structure.positions[rows]),
     }

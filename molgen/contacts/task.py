@@ -29,6 +29,7 @@ from diffcore.processes import Gaussian
 from diffcore.schedules import FlowTime
 from diffcore.state import State, Times
 from diffcore.teaching import Ranked
+from diffcore.torus import between
 from molgen.contacts.network import ContactConfig, ContactPotential
 
 if TYPE_CHECKING:
@@ -157,10 +158,9 @@ def results(moves: Moves, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, 
     """
     rows = torch.arange(len(moves.bond))
     density = batch["density"][rows, moves.bond.clamp_min(0)]
-    place = (moves.angle / (2 * math.pi) % 1) * density.shape[-1]
-    low, above = place.long() % density.shape[-1], place - place.floor()
-    high = (low + 1) % density.shape[-1]
-    prior = torch.lerp(density.gather(1, low), density.gather(1, high), above)
+    # the density's grid begins where the bond is, that of the circle half a turn before
+    grid = density.roll(density.shape[-1] // 2, -1).unsqueeze(1)
+    prior = between(grid.expand(-1, moves.angle.shape[1], -1), moves.angle)
     order = moves.moved.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
     order = order[:, : max(1, int(moves.moved.sum(1).max()))]
     kept = moves.moved.gather(1, order)
